@@ -1,0 +1,169 @@
+"""slab: the (heads, tokens, channels) block of one role, layer and batch entry in a file.
+
+Spec: formats/capture.md, section "Slabs".
+
+    byte of (head, token, channel) =
+        offset + head * head_stride + token * token_stride + channel * dtype.size
+
+Channels lie side by side; heads and tokens may be strided in any order. Tokens that lie side
+by side are read and written in one go for each head, or for several heads where nothing lies
+between them. Otherwise a tile that spans the gaps is read, and its rows picked out of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvq_cli.capture.source import Source
+from kvq_cli.errors import FileError
+from kvq_cli.words import DType, Role
+
+TILE: Final = 1 << 20
+# Reading this much too much costs about as much as another system call.
+GAP: Final = 16 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Where one role, layer and batch entry lies; offset and strides in bytes."""
+
+    role: Role
+    batch: int
+    layer: int
+    tensor: str
+    offset: int
+    heads: int
+    tokens: int
+    channels: int
+    dtype: DType
+    head_stride: int
+    token_stride: int
+
+    @property
+    def row_size(self) -> int:
+        return self.channels * self.dtype.size
+
+    def at(self, head: int, token: int) -> int:
+        """The offset in the file of a row of channels."""
+        return self.offset + head * self.head_stride + token * self.token_stride
+
+
+def read_rows(
+    source: Source, slab: Slab, heads: Sequence[int], start: int, stop: int, out: NDArray[Any]
+) -> None:
+    """Fill `out`, (H, T, D) bits and C-contiguous, with the named heads and a token range."""
+    _check(slab, heads, start, stop, out)
+    if slab.token_stride == slab.row_size:
+        data = _bytes(out)
+        for at, low, high in _runs(slab, heads, start, stop):
+            source.read_into(at, data[low:high])
+        return
+    for first, last in _groups(slab, heads):
+        chosen = heads[first:last]
+        span = (chosen[-1] - chosen[0]) * slab.head_stride + slab.row_size
+        step = _tokens_a_tile(slab, span)
+        for token in range(start, stop, step):
+            count = min(step, stop - token)
+            tile = np.empty((count - 1) * slab.token_stride + span, np.uint8)
+            source.read_into(slab.at(chosen[0], token), tile.data)
+            rows: NDArray[Any] = np.ndarray(
+                (chosen[-1] - chosen[0] + 1, count, slab.channels),
+                slab.dtype.bits,
+                tile.data,
+                strides=(slab.head_stride, slab.token_stride, slab.dtype.size),
+            )
+            _pick(rows, chosen, out[first:last, token - start : token - start + count])
+
+
+def write_rows(
+    fd: int, slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArray[Any]
+) -> None:
+    """The inverse of read_rows: write `rows` where they belong and touch no byte between."""
+    _check(slab, heads, start, stop, rows)
+    if slab.token_stride == slab.row_size:
+        data = _bytes(rows)
+        for at, low, high in _runs(slab, heads, start, stop):
+            _write(fd, at, data[low:high])
+        return
+    for first, last in _adjacent(slab, heads, slab.row_size):
+        size = (last - first) * slab.row_size
+        whole = size == slab.token_stride
+        step = max(1, TILE // size)
+        for token in range(start, stop, step):
+            low, high = token - start, min(token + step, stop) - start
+            # (T, H, D), as the file has it.
+            tile = _bytes(np.ascontiguousarray(rows[first:last, low:high].swapaxes(0, 1)))
+            for at in range(0, len(tile), len(tile) if whole else size):
+                piece = tile if whole else tile[at : at + size]
+                _write(fd, slab.at(heads[first], token + at // size), piece)
+
+
+def _check(slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArray[Any]) -> None:
+    shape = (len(heads), stop - start, slab.channels)
+    if rows.shape != shape or rows.dtype != slab.dtype.bits or not rows.flags.c_contiguous:
+        raise AssertionError(f"rows are {rows.dtype} {rows.shape}, {slab.dtype.bits} {shape} asked")
+    inside = all(0 <= head < slab.heads for head in heads)
+    if not inside or not 0 <= start < stop <= slab.tokens or not heads:
+        raise AssertionError(f"heads {list(heads)} of tokens {start}:{stop} are outside {slab}")
+
+
+def _runs(
+    slab: Slab, heads: Sequence[int], start: int, stop: int
+) -> Iterator[tuple[int, int, int]]:
+    """File offset, first and last byte of the rows, for tokens that lie side by side."""
+    size = (stop - start) * slab.row_size
+    for first, last in _adjacent(slab, heads, size):
+        yield slab.at(heads[first], start), first * size, last * size
+
+
+def _adjacent(slab: Slab, heads: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Ranges of `heads` whose pieces of `size` bytes follow each other in the file."""
+    first = 0
+    for at, (head, following) in enumerate(pairwise(heads), start=1):
+        if following != head + 1 or slab.head_stride != size:
+            yield first, at
+            first = at
+    yield first, len(heads)
+
+
+def _groups(slab: Slab, heads: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of `heads` to read together: all, if a token's heads lie close to each other."""
+    ascending = all(head < following for head, following in pairwise(heads))
+    span = (heads[-1] - heads[0]) * slab.head_stride + slab.row_size
+    if ascending and slab.head_stride < slab.token_stride and span <= TILE:
+        yield 0, len(heads)
+    else:
+        yield from ((at, at + 1) for at in range(len(heads)))
+
+
+def _tokens_a_tile(slab: Slab, span: int) -> int:
+    return 1 if slab.token_stride - span > GAP else max(1, TILE // slab.token_stride)
+
+
+def _pick(rows: NDArray[Any], heads: Sequence[int], out: NDArray[Any]) -> None:
+    if len(rows) == len(heads):
+        np.copyto(out, rows)
+        return
+    for at, head in enumerate(heads):
+        np.copyto(out[at], rows[head - heads[0]])
+
+
+def _bytes(rows: NDArray[Any]) -> memoryview:
+    return rows.reshape(-1).view(np.uint8).data
+
+
+def _write(fd: int, offset: int, data: memoryview) -> None:
+    while data:
+        try:
+            count = os.pwrite(fd, data, offset)
+        except OSError as error:
+            raise FileError("E601", f"write at byte {offset}: {error.strerror}") from error
+        offset += count
+        data = data[count:]

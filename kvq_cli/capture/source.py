@@ -1,0 +1,112 @@
+"""source: an open capture file, read by offset.
+
+Spec: formats/capture.md, section "Reading".
+
+Data comes through preadv into the caller's buffers, never through a mapping: a mapped file
+that somebody truncates kills the process. There is no file position, so threads share a
+Source. A file that changes while it is read is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from kvq_cli.capture.header import LENGTH_SIZE, Header, header_size, parse_header, shown
+from kvq_cli.errors import CaptureError, FileError
+
+Writable: TypeAlias = bytearray | memoryview
+
+
+class Source:
+    """A regular file with a safetensors header; a context manager."""
+
+    __slots__ = ("_fd", "_state", "header", "path")
+
+    def __init__(self, file: str | os.PathLike[str] | int, path: str | None = None) -> None:
+        """Open a path, or take a copy of an open descriptor; `path` is its name in messages."""
+        self.path = path or ("-" if isinstance(file, int) else os.fspath(file))
+        self._fd = -1
+        try:
+            self._fd = _open(file)
+            self._state = _state(self._fd)
+            self._check_regular()
+            self.header = self._read_header()
+        except OSError as error:
+            self.close()
+            raise self._failed(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def read_into(self, offset: int, buffer: Writable) -> None:
+        """Fill `buffer` from `offset`; CaptureError E205 if the file ends before."""
+        view = memoryview(buffer).cast("B")
+        while view:
+            try:
+                count = os.preadv(self._fd, [view], offset)
+            except OSError as error:
+                raise self._failed(error) from error
+            if count == 0:
+                raise CaptureError("E205", f"file ends at byte {offset}, {len(view)} more expected")
+            offset += count
+            view = view[count:]
+
+    def check_unchanged(self) -> None:
+        """CaptureError E205 if size, time or inode differ from those at opening."""
+        try:
+            state = _state(self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+        for name, before, now in zip(
+            ("inode", "device", "size", "time"), self._state, state, strict=True
+        ):
+            if before != now:
+                raise CaptureError("E205", f"{name} was {before} and is now {now}")
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_regular(self) -> None:
+        mode = os.fstat(self._fd).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
+            raise FileError("E601", f"{shown(self.path)}: {kind}")
+
+    def _read_header(self) -> Header:
+        file_size = os.fstat(self._fd).st_size
+        prefix = bytearray(min(LENGTH_SIZE, file_size))
+        self.read_into(0, prefix)
+        raw = bytearray(header_size(bytes(prefix), file_size))
+        self.read_into(0, raw)
+        return parse_header(bytes(raw), file_size)
+
+    def _failed(self, error: OSError) -> FileError:
+        return FileError("E601", f"{shown(self.path)}: {(error.strerror or str(error)).lower()}")
+
+
+def _open(file: str | os.PathLike[str] | int) -> int:
+    if isinstance(file, int):
+        return os.dup(file)
+    # Without O_NONBLOCK, opening a named pipe that nobody writes to would hang.
+    return os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+def _state(fd: int) -> tuple[int, int, int, int]:
+    found = os.fstat(fd)
+    return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns)

@@ -1,0 +1,41 @@
+"""writer: the header of a new safetensors file, the same bytes for the same content.
+
+Spec: formats/capture.md, section "Writing".
+
+Tensors lie in the official writer's order: dtypes from wide to narrow, then names. That keeps
+every tensor aligned to its elements. Metadata is sorted by key, which the official writer
+leaves to chance; without metadata the bytes are the official writer's own.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kvq_cli.capture.header import BITS, LENGTH_SIZE, METADATA
+
+ALIGNMENT: Final = 8
+WIDTH_ORDER: Final = {dtype: -at for at, dtype in enumerate(BITS)}
+
+
+def header_bytes(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """Length and JSON for tensors of name, dtype and shape; parse_header tells where each lies."""
+    members: dict[str, Any] = {}
+    if metadata:
+        members[METADATA] = {key: metadata[key] for key in sorted(metadata)}
+    at = 0
+    for name, dtype, shape in sorted(tensors, key=lambda one: (WIDTH_ORDER[one[1]], one[0])):
+        if name in members or name == METADATA:
+            raise AssertionError(f"two tensors are named {name!r}")
+        nbytes, rest = divmod(math.prod(shape) * BITS[dtype], 8)
+        if rest:
+            raise AssertionError(f"{dtype} of shape {shape} ends inside a byte")
+        members[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + nbytes]}
+        at += nbytes
+    text = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(LENGTH_SIZE, "little") + text

@@ -1,0 +1,108 @@
+"""compress: captures become containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvq_cli.cli import options, render
+from kvq_cli.cli.loop import each_input
+from kvq_cli.cli.targets import output_for
+from kvq_cli.errors import UsageError
+
+EXAMPLES = """\b
+Examples:
+  kvq compress cache.safetensors
+  kvq compress dumps/*.safetensors --profile int8 -o packed/"""
+
+
+def compress(
+    inputs: options.Inputs = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--profile", help="Built-in name or JSON file; default lossless."),
+    ] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
+    ] = None,
+    shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
+    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the capture.")] = None,
+    level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
+    align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
+    output: options.Output = None,
+    force: options.Force = False,
+    threads: options.Threads = 0,
+    json: options.Json = False,
+    ndjson: options.NdJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    color: options.ColorWhen = options.Color.AUTO,
+    fail_fast: options.FailFast = False,
+    files_from: options.FilesFrom = None,
+    null: options.Nul = False,
+) -> int:
+    """Compress captures into containers. Without a profile nothing is lost."""
+    from kvq_cli import pipeline
+    from kvq_cli.steps.inputs import default_target
+
+    common = options.Common(
+        "compress", json, ndjson, quiet, verbose, not no_progress, color, fail_fast
+    )
+    names = options.input_names(inputs, files_from, null=null)
+    to = output_for(names, output, default_target)
+    told = _meta(meta or [])
+
+    def story(name: str) -> Any:
+        return pipeline.compress(
+            name,
+            to(name),
+            profiles=profile or [],
+            meta=told,
+            shape=shape,
+            layout=layout,
+            level=level,
+            alignment=align,
+            threads=threads,
+            force=force,
+            progress=render.progress(common, name),
+        )
+
+    piped = any(to(name) == Path("-") for name in names)
+    return each_input(names, story, common, human=_human(common), data_on_stdout=piped)
+
+
+compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
+
+
+def _meta(pairs: list[str]) -> dict[str, str]:
+    meta = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or not text:
+            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
+        meta[key] = text
+    return meta
+
+
+def _human(common: options.Common) -> Any:
+    def human(report: Mapping[str, Any]) -> None:
+        raw = ", ".join(f"{count} {reason}" for reason, count in report["raw_pages"].items())
+        render.say(
+            f"{report['path']} -> {report['output']}: {render.size(report['source_bytes'])} -> "
+            f"{render.size(report['file_bytes'])}, ratio {report['ratio']:.3f} "
+            f"vs {report['ratio_against']}" + (f"; raw pages: {raw}" if raw else ""),
+            err=True,
+        )
+        for note in report["notes"]:
+            render.say(f"{report['path']}: note: {note}", err=True)
+        if common.verbose:
+            for profile in report["profiles"]:
+                roles = "+".join(profile["roles"])
+                render.say(f"  {roles}: profile {profile['name']} {profile['digest']}", err=True)
+            render.say(f"  content_root {report['content_root']}", err=True)
+
+    return human

@@ -1,0 +1,138 @@
+"""inspect: what a file is, from its headers."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from kvq_cli.cli import options, render
+from kvq_cli.cli.loop import each_input
+from kvq_cli.cli.sums import sum_line
+
+EXAMPLES = """\b
+Examples:
+  kvq inspect cache.kvq --pages
+  kvq inspect cache.safetensors profile.json --json"""
+
+PAGE_COLUMNS = (
+    "role",
+    "batch",
+    "layer",
+    "tokens",
+    "heads",
+    "codec",
+    "reason",
+    "offset",
+    "stored",
+    "packed",
+)
+
+
+def inspect(
+    inputs: options.Inputs = None,
+    pages: Annotated[bool, typer.Option("--pages", help="List the pages.")] = False,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
+    sums: Annotated[bool, typer.Option("--sums", help="Lines for verify --check.")] = False,
+    json: options.Json = False,
+    ndjson: options.NdJson = False,
+    quiet: options.Quiet = False,
+    color: options.ColorWhen = options.Color.AUTO,
+    fail_fast: options.FailFast = False,
+    files_from: options.FilesFrom = None,
+    null: options.Nul = False,
+) -> int:
+    """Say what files are: containers, captures or profiles. Page data is not read."""
+    from kvq_cli.steps import describe
+
+    common = options.Common("inspect", json, ndjson, quiet, color=color, fail_fast=fail_fast)
+    names = options.input_names(inputs, files_from, null=null)
+
+    def human(report: Mapping[str, Any]) -> None:
+        if sums:
+            if report["kind"] == "container":
+                render.say(sum_line(report["content_root"], report["path"]))
+            return
+        {"container": _container, "capture": _capture, "profile": _profile}[report["kind"]](
+            report, common
+        )
+
+    def story(name: str) -> Any:
+        return describe.inspect(name, pages=pages, tensors=tensors)
+
+    return each_input(names, story, common, human=human)
+
+
+inspect.__doc__ = f"{inspect.__doc__}\n\n{EXAMPLES}"
+
+
+def _container(report: Mapping[str, Any], common: options.Common) -> None:
+    render.say(
+        f"{report['path']}: {report['format']}, {render.size(report['file_bytes'])}, ratio "
+        f"{report['ratio']:.3f} vs source, {report['page_count']} pages, layout {report['layout']}"
+    )
+    for word in ("content_root", "file_root"):
+        render.say(f"  {word:12} {report[word]}")
+    for each in report["profiles"]:
+        name = each["profile"].get("name", each["profile"].get("profile_id", ""))
+        render.say(f"  profile      {'+'.join(each['roles'])}: {name} {each['digest']}")
+    for key, text in report["identity"].items():
+        render.say(f"  {key:12} {text}")
+    _parts(report["parts"])
+    for reason, count in report["raw_reasons"].items():
+        render.say(f"  raw pages    {count} {reason}")
+    _tensors(report, common)
+    if "pages" in report:
+        rows = [[_cell(page[column]) for column in PAGE_COLUMNS] for page in report["pages"]]
+        render.table(common, PAGE_COLUMNS, rows)
+
+
+def _capture(report: Mapping[str, Any], common: options.Common) -> None:
+    layout = report["layout"] or "not recognised"
+    render.say(
+        f"{report['path']}: {report['format']}, {render.size(report['file_bytes'])}, "
+        f"layout {layout}"
+    )
+    for key, text in report["metadata"].items():
+        render.say(f"  {key:14} {text}")
+    _parts(report.get("parts", []))
+    for name in report.get("other_tensors", []):
+        render.say(f"  other tensor   {name}")
+    for note in report["notes"]:
+        render.say(f"  note           {note}")
+    _tensors(report, common)
+
+
+def _profile(report: Mapping[str, Any], common: options.Common) -> None:
+    del common
+    render.say(f"{report['path']}: {report['format']} {report['digest']}")
+    print(jsonlib.dumps(report["profile"], indent=2))
+
+
+def _parts(parts: list[Mapping[str, Any]]) -> None:
+    for part in parts:
+        for role in ("key", "value"):
+            found = part.get(role)
+            if found is None:
+                continue
+            shape = found.get("shape", found)
+            digest = found.get("shape_digest")
+            render.say(
+                f"  {role:5}        layers {_cell(part['layers'])}: batch {shape['batch']}, "
+                f"{shape['kv_heads']} kv heads, {shape['tokens']} tokens, head_dim "
+                f"{shape['head_dim']}, {shape['dtype']}" + (f", shape {digest}" if digest else "")
+            )
+
+
+def _tensors(report: Mapping[str, Any], common: options.Common) -> None:
+    if "tensors" in report:
+        rows = [[each["name"], each["dtype"], each["shape"]] for each in report["tensors"]]
+        render.table(common, ("tensor", "dtype", "shape"), rows)
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return ",".join(":".join(map(str, e)) if isinstance(e, list) else str(e) for e in value)
+    return value

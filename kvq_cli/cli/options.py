@@ -1,0 +1,91 @@
+"""options: the arguments and options that commands share."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, TypeAlias
+
+import typer
+
+from kvq_cli.errors import UsageError
+
+
+class Color(StrEnum):
+    """When reports are coloured."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+Inputs: TypeAlias = Annotated[
+    list[str] | None, typer.Argument(help="Input files; - is standard input.", show_default=False)
+]
+Output: TypeAlias = Annotated[
+    str | None,
+    typer.Option("-o", "--output", help="Output file, or a folder; - is standard output."),
+]
+Force: TypeAlias = Annotated[
+    bool, typer.Option("-f", "--force", help="Replace outputs; binary to a terminal.")
+]
+Threads: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "-T", "--threads", envvar="KVQ_THREADS", help="0 is all. Bytes never depend on it."
+    ),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="One JSON report of all inputs.")]
+NdJson: TypeAlias = Annotated[bool, typer.Option("--ndjson", help="One JSON line an input.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("-q", "--quiet", help="Errors only.")]
+Verbose: TypeAlias = Annotated[bool, typer.Option("-v", "--verbose", help="Say more.")]
+NoProgress: TypeAlias = Annotated[bool, typer.Option("--no-progress", help="No progress bar.")]
+ColorWhen: TypeAlias = Annotated[Color, typer.Option("--color", help="Colour in reports.")]
+FailFast: TypeAlias = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first input that fails.")
+]
+FilesFrom: TypeAlias = Annotated[
+    str | None, typer.Option("--files-from", help="Read input names from a file; - is stdin.")
+]
+Nul: TypeAlias = Annotated[
+    bool, typer.Option("-0", "--null", help="Names in --files-from end with NUL.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What every command's loop needs to know."""
+
+    command: str
+    json: bool = False
+    ndjson: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    progress: bool = True
+    color: Color = Color.AUTO
+    fail_fast: bool = False
+
+
+def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool) -> list[str]:
+    """The inputs on the command line, then those in --files-from."""
+    names = list(inputs or [])
+    if files_from is not None:
+        names += _listed(files_from, b"\0" if null else b"\n")
+    elif null:
+        raise UsageError("E101", "-0 goes with --files-from")
+    if not names:
+        raise UsageError("E101", "no input; name a file, or - for standard input")
+    if names.count("-") > 1:
+        raise UsageError("E101", "standard input is named twice")
+    return names
+
+
+def _listed(source: str, separator: bytes) -> list[str]:
+    if source == "-":
+        with os.fdopen(os.dup(0), "rb") as file:
+            raw = file.read()
+    else:
+        with open(source, "rb") as file:
+            raw = file.read()
+    return [os.fsdecode(name) for name in raw.split(separator) if name]

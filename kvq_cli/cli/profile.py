@@ -1,0 +1,101 @@
+"""profile: profiles listed, shown, checked, digested and begun."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvq_cli.cli import options, render
+from kvq_cli.cli.loop import each_input
+from kvq_cli.steps.describe import InspectReport
+
+app = typer.Typer(
+    name="profile",
+    help="List, show, check, digest and begin profiles.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Sources = Annotated[list[str], typer.Argument(help="Built-in names or JSON files.")]
+SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "profile.schema.json"
+
+
+@app.command("list")
+def list_profiles(json: options.Json = False) -> int:
+    """List the built-in profiles."""
+    from kvq_cli.profile import builtin_names
+
+    common = options.Common("profile list", json)
+    return each_input(builtin_names(), _described, common, human=_line)
+
+
+@app.command()
+def show(sources: Sources) -> int:
+    """Print profiles in their normal form, every default written out."""
+    common = options.Common("profile show")
+    return each_input(sources, _described, common, human=_normal_form)
+
+
+@app.command()
+def check(sources: Sources, json: options.Json = False, quiet: options.Quiet = False) -> int:
+    """Check that profiles are valid; the first wrong member is named by a JSON pointer."""
+    common = options.Common("profile check", json, quiet=quiet)
+    return each_input(sources, _described, common, human=lambda report: _said(report, "ok"))
+
+
+@app.command()
+def digest(sources: Sources, json: options.Json = False) -> int:
+    """Print the digest that containers record: description and storage do not change it."""
+    common = options.Common("profile digest", json)
+    return each_input(sources, _described, common, human=_sum)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The new profile's name.")],
+    base: Annotated[str, typer.Option("--from", help="Profile to begin with.")] = "int8",
+) -> int:
+    """Print a profile to begin with: another one's normal form under a new name."""
+    from kvq_cli.profile import parse_profile
+
+    value = _described(base).found["profile"] | {"name": name, "description": ""}
+    print(jsonlib.dumps(parse_profile(value).to_json(), indent=2))
+    return 0
+
+
+@app.command()
+def schema() -> int:
+    """Print the JSON Schema of kvq profiles."""
+    print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _described(source: str) -> InspectReport:
+    from kvq_cli.profile import Profile, load_profile
+
+    profile = load_profile(source)
+    found: dict[str, Any] = {
+        "format": "kvq_profile_v1" if isinstance(profile, Profile) else profile.schema_version,
+        "digest": profile.digest(),
+        "profile": profile.to_json(),
+    }
+    return InspectReport(source, "profile", found)
+
+
+def _line(report: Any) -> None:
+    render.say(f"{report['path']:12} {report['profile'].get('description', '')}")
+
+
+def _normal_form(report: Any) -> None:
+    print(jsonlib.dumps(report["profile"], indent=2))
+
+
+def _said(report: Any, word: str) -> None:
+    render.say(f"{report['path']}: {word} {report['digest']}")
+
+
+def _sum(report: Any) -> None:
+    render.say(f"{report['digest']}  {report['path']}")

@@ -1,0 +1,83 @@
+"""run: the command line from arguments to exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, Final
+
+import typer
+
+from kvq_cli import __version__
+from kvq_cli.cli import compress, decompress, inspect, profile, stats, verify
+from kvq_cli.cli.loop import complain, exit_code, failure
+from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, USAGE
+
+# Typer carries its own Click; its base error is reached through what Typer exports.
+ParserError: Final[Any] = typer.BadParameter.__mro__[2]
+
+EPILOG: Final = """\b
+Exit codes: 0 done; 1 an expectation does not hold; 2 usage; 3 damaged;
+4 unsupported; 5 refused; 6 input/output; 7 limit; 70 a bug in kvq;
+130 interrupted; 141 broken pipe. Treat an unknown code as a failure."""
+
+app = typer.Typer(
+    name="kvq",
+    help="Compress, verify, inspect and restore dumps of transformer KV caches.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(compress.compress)
+app.command()(decompress.decompress)
+app.command()(inspect.inspect)
+app.command()(verify.verify)
+app.command()(stats.stats)
+app.add_typer(profile.app, name="profile")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"kvq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "-V", "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    del version
+
+
+def run(arguments: list[str]) -> int:
+    """Parse and do; whatever happens becomes one line and an exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = app(arguments, prog_name="kvq", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or 0)
+    except ParserError as error:
+        complain("E101", error.format_message().replace("\n", " "))
+        return USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        print("kvq: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes standard output at exit, and would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last line before a traceback
+        failure(error, None)
+        return exit_code(error)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends like an interrupt: temporary files go."""
+    del number, frame
+    raise KeyboardInterrupt

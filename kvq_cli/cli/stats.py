@@ -1,0 +1,106 @@
+"""stats: where the bytes are and what compression cost, measured."""
+
+from __future__ import annotations
+
+import csv as csvlib
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from kvq_cli.cli import options, render
+from kvq_cli.cli.loop import each_input
+
+EXAMPLES = """\b
+Examples:
+  kvq stats cache.kvq --against cache.safetensors
+  kvq stats cache.safetensors --profile int8 --json"""
+
+METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
+
+
+def stats(
+    inputs: options.Inputs = None,
+    profile: Annotated[
+        list[str] | None, typer.Option("-p", "--profile", help="For captures: what if?")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="The capture, to measure what was lost.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Error rows as CSV.")] = False,
+    threads: options.Threads = 0,
+    json: options.Json = False,
+    ndjson: options.NdJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    color: options.ColorWhen = options.Color.AUTO,
+    fail_fast: options.FailFast = False,
+    files_from: options.FilesFrom = None,
+    null: options.Nul = False,
+) -> int:
+    """Measure a container, or what a profile would make of a capture without keeping it."""
+    from kvq_cli import pipeline
+
+    common = options.Common(
+        "stats", json, ndjson, quiet, verbose, not no_progress, color, fail_fast
+    )
+    names = options.input_names(inputs, files_from, null=null)
+
+    def story(name: str) -> Any:
+        return pipeline.stats(
+            name,
+            profiles=profile or [],
+            against=against,
+            threads=threads,
+            progress=render.progress(common, name),
+        )
+
+    def human(report: Mapping[str, Any]) -> None:
+        if csv:
+            _csv(report)
+        else:
+            _text(report, common)
+
+    return each_input(names, story, common, human=human)
+
+
+stats.__doc__ = f"{stats.__doc__}\n\n{EXAMPLES}"
+
+
+def _text(report: Mapping[str, Any], common: options.Common) -> None:
+    bits = report["bits_per_element"]
+    render.say(
+        f"{report['path']}: {render.size(report['source_bytes'])} of tensors in "
+        f"{render.size(report['file_bytes'])}, ratio {report['ratio']:.3f} vs "
+        f"{report['ratio_against']}" + (f", {bits:.3f} bits per element" if bits else "")
+    )
+    whole = report["file_bytes"]
+    rows = [[part, count, f"{count / whole:.2%}"] for part, count in report["parts"].items()]
+    render.table(common, ("part", "bytes", "of file"), [*rows, ["file", whole, "100.00%"]])
+    rows = [
+        [each["name"], each["packed"], each["stored"], f"{_part(each):.2%}"]
+        for each in report["planes"]
+    ]
+    render.table(common, ("plane", "packed", "stored", "of packed"), rows)
+    for reason, count in report["raw_pages"].items():
+        render.say(f"raw pages: {count} {reason}")
+    chosen = [row for row in report["errors"] if common.verbose or row["head"] is None]
+    if not common.verbose:
+        chosen = [row for row in chosen if row["layer"] is None]
+    columns = ("role", "layer", "head", *METRICS)
+    rows = [["all" if row[name] is None else row[name] for name in columns] for row in chosen]
+    if rows:
+        render.table(common, columns, rows)
+
+
+def _csv(report: Mapping[str, Any]) -> None:
+    columns = ["path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite"]
+    writer = csvlib.DictWriter(sys.stdout, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({"path": report["path"], **row} for row in report["errors"])
+
+
+def _part(plane: Mapping[str, Any]) -> float:
+    return plane["stored"] / plane["packed"] if plane["packed"] else 1.0

@@ -1,0 +1,96 @@
+"""verify: every digest of a container, and what is expected of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from kvq_cli.cli import options, render
+from kvq_cli.cli.loop import each_input
+from kvq_cli.errors import UsageError
+
+EXAMPLES = """\b
+Examples:
+  kvq verify cache.kvq --profile int8 --min-ratio 1.9
+  kvq verify --check SUMS"""
+
+
+def verify(
+    inputs: options.Inputs = None,
+    profile: Annotated[
+        list[str] | None, typer.Option("-p", "--profile", help="Profile it must have.")
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option("--shape", help="Shape JSON it must have.")
+    ] = None,
+    content_root: Annotated[
+        str | None, typer.Option("--content-root", help="Digest it must have.")
+    ] = None,
+    file_root: Annotated[str | None, typer.Option("--file-root", help="Likewise.")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Capture that it must come from.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Stored digests only; decode nothing.")
+    ] = False,
+    min_ratio: Annotated[
+        float | None, typer.Option("--min-ratio", help="Source bytes over file bytes.")
+    ] = None,
+    max_bytes: Annotated[int | None, typer.Option("--max-bytes", help="Largest file.")] = None,
+    check: Annotated[
+        list[str] | None, typer.Option("--check", help="Lines of content_root and name.")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Exit code only.")] = False,
+    threads: options.Threads = 0,
+    json: options.Json = False,
+    ndjson: options.NdJson = False,
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+    no_progress: options.NoProgress = False,
+    color: options.ColorWhen = options.Color.AUTO,
+    fail_fast: options.FailFast = False,
+    files_from: options.FilesFrom = None,
+    null: options.Nul = False,
+) -> int:
+    """Check that containers are intact and, where asked, what they are expected to be."""
+    from kvq_cli import pipeline
+    from kvq_cli.cli.sums import read_sums
+    from kvq_cli.steps.expect import Expected
+
+    common = options.Common(
+        "verify", json, ndjson, quiet or status, verbose, not no_progress, color, fail_fast
+    )
+    listed = dict(entry for path in check or [] for entry in read_sums(path))
+    if listed and (inputs or files_from):
+        raise UsageError("E101", "--check brings its own file names")
+    names = list(listed) or options.input_names(inputs, files_from, null=null)
+
+    def story(name: str) -> Any:
+        return pipeline.verify(
+            name,
+            expected=Expected(
+                profiles=profile or [],
+                shapes=shape or [],
+                content_root=listed.get(name, content_root),
+                file_root=file_root,
+                min_ratio=min_ratio,
+                max_bytes=max_bytes,
+            ),
+            against=against,
+            quick=quick,
+            threads=threads,
+            progress=render.progress(common, name),
+        )
+
+    return each_input(names, story, common, human=_human, silent=status)
+
+
+verify.__doc__ = f"{verify.__doc__}\n\n{EXAMPLES}"
+
+
+def _human(report: Mapping[str, Any]) -> None:
+    if not report["broken"]:
+        depth = "stored digests hold" if report["quick"] else "ok"
+        render.say(f"{report['path']}: {depth} {report['content_root']}")

@@ -1,0 +1,67 @@
+"""codecs: the contract. A codec turns a page into planes and planes into a page.
+
+Spec: formats/codecs/, one page a codec.
+
+A codec is a frozen dataclass of its parameters. It knows no files and no bytes: its layout
+fixes every size, from parameters and page spec alone. It obeys the law of exactness: no
+float reduction, no float matrix product, no transcendental on the way to a byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvq_cli.errors import CodecError
+from kvq_cli.numerics import rows
+from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.page import Page, PageSpec
+from kvq_cli.planes import Layout, Planes
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """One method, under one name and revision."""
+
+    name: ClassVar[str]  # file name, spec page, vector file, key in the registry
+    revision: ClassVar[int]  # other bytes, other revision; old ones decode for ever
+    lossless: ClassVar[bool]
+
+    def layout(self, spec: PageSpec) -> Layout:
+        """The planes of a page of this spec."""
+        ...
+
+    def encode(self, page: Page, scratch: Scratch) -> Planes:
+        """The planes, alive in `scratch` until its next use; NonFinite where they cannot be."""
+        ...
+
+    def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
+        """Write every element of `into`, whose dtype may differ from the spec's."""
+        ...
+
+
+class NonFinite(CodecError):  # noqa: N818 - the word that specs and reasons use
+    """A page holds NaN or infinity: where first, and in which of its heads."""
+
+    def __init__(self, codec: str, page: Page) -> None:
+        self.first, self.heads = rows.first_non_finite(page)  # (head, token, channel); (H,)
+        head, token, channel = self.first
+        word = f"0x{int(page.bits[self.first]):0{2 * page.spec.dtype.size}x}"
+        super().__init__(
+            "E501",
+            f"{codec} holds finite numbers only: {page.spec.dtype} bits {word} "
+            f"at head {head}, token {token}, channel {channel} of the page",
+        )
+
+
+def refuse_non_finite(codec: str, page: Page, magnitudes: NDArray[Any]) -> None:
+    """NonFinite unless all of these row maxima (bits, see numerics.rows) are finite."""
+    if not rows.all_finite(magnitudes, page.spec.dtype):
+        raise NonFinite(codec, page)
+
+
+def page_of(spec: PageSpec) -> Page:
+    """An uninitialised page, to decode into."""
+    return Page(spec, np.empty(spec.shape, spec.dtype.bits))

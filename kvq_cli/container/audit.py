@@ -1,0 +1,121 @@
+"""audit: what a reader that sees every chunk must find in the end.
+
+Spec: formats/container.md, sections "Page order and coverage", "Index" and "Footer".
+
+Chunks are fed in file order with what decoding them gave; the audit keeps both roots, holds
+pages against the header and the index against the pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from kvq_cli.container import index
+from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.coverage import Coverage
+from kvq_cli.container.footer import Footer
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.container.records import PIECE, PageRecord
+from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.words import PageSpec
+
+
+class Audit:
+    """Order, coverage, index and roots of one container."""
+
+    def __init__(self, manifest: Manifest, header_digest: bytes) -> None:
+        self._coverage = Coverage(manifest)
+        self._content = blake3(b"kvq/v1/content\0" + manifest.content_digest())
+        self._file = blake3(b"kvq/v1/file\0" + header_digest)
+        self._pieces = _tensor_pieces(manifest)
+        self._seen: list[tuple[int, int, int, PageRecord, int, bytes | None]] = []
+        self._leaves: list[index.LeafEntry] = []
+        self._stage = 0  # 0 nothing yet, 1 after HEAD, 2 in pages
+
+    def head(self, header: ChunkHeader) -> None:
+        self._file.update(header.digest)
+        if self._stage != 0:
+            raise ContainerError("E304", "a second HEAD chunk", header.offset)
+        self._stage = 1
+
+    def ancillary(self, header: ChunkHeader) -> None:
+        self._file.update(header.digest)
+
+    def tensor(self, header: ChunkHeader, piece: tuple[int, int, int], packed: bytes) -> None:
+        """A TENS chunk: tensor number, offset and length of the piece, and packed digest."""
+        self._file.update(header.digest)
+        if self._stage != 1 or piece != next(self._pieces, None):
+            raise ContainerError("E304", "a tensor piece that is not the next one", header.offset)
+        self._content.update(packed)
+
+    def page(self, header: ChunkHeader, record: PageRecord, packed: bytes | None) -> None:
+        """A PAGE chunk; without its packed digest the content root is not checked."""
+        if self._stage == 1 and next(self._pieces, None) is not None:
+            raise ContainerError("E304", "pages begin before all tensors", header.offset)
+        if self._stage == 0:
+            raise ContainerError("E304", "no HEAD chunk", header.offset)
+        self._stage = 2
+        self._file.update(header.digest)
+        self._coverage.add(record)
+        if packed is not None:
+            self._content.update(packed)
+        self._seen.append(
+            (header.offset, header.stored, header.packed, record, header.sequence, packed)
+        )
+
+    def spec(self, record: PageRecord) -> PageSpec:
+        return self._coverage.spec(record)
+
+    def leaf(self, header: ChunkHeader, payload: memoryview) -> list[index.PageEntry]:
+        """An index leaf must say what the pages since the last one were; its entries."""
+        self._file.update(header.digest)
+        first, entries = index.read_leaf(payload, header.offset)
+        if first + len(entries) != self._coverage.pages or len(entries) != len(self._seen):
+            raise ContainerError("E304", "index leaf counts other pages", header.offset)
+        for entry, seen in zip(entries, self._seen, strict=True):
+            found = (entry.offset, entry.stored, entry.packed, entry.record, entry.sequence)
+            if found != seen[:5]:
+                raise ContainerError("E304", "index leaf describes another page", header.offset)
+            if seen[5] is not None and seen[5] != entry.packed_digest:
+                raise DigestError("packed digest does not hold", entry.offset)
+        self._leaves.append(
+            index.LeafEntry(
+                header.offset,
+                header.stored,
+                first,
+                len(entries),
+                header.sequence,
+                header.digest,
+            )
+        )
+        self._seen.clear()
+        return entries
+
+    def root(self, header: ChunkHeader, payload: memoryview) -> None:
+        self._file.update(header.digest)
+        self._coverage.finish()
+        if self._seen or index.read_root(payload, header.offset) != self._leaves:
+            raise ContainerError("E304", "index root names other leaves", header.offset)
+        if self._stage == 0:
+            raise ContainerError("E304", "no HEAD chunk", header.offset)
+        if self._stage == 1 and next(self._pieces, None) is not None:
+            raise ContainerError("E304", "tensors are missing", header.offset)
+
+    def finish(self, end: Footer, *, content: bool) -> None:
+        """Both roots, or file_root alone where packed digests were not computed."""
+        if end.pages != self._coverage.pages:
+            raise ContainerError("E304", "footer counts other pages", end.file_length)
+        if end.file_root != self._file.digest():
+            raise DigestError("file_root does not hold", end.file_length)
+        if content and end.content_root != self._content.digest():
+            raise DigestError("content_root does not hold", end.file_length)
+
+
+def _tensor_pieces(manifest: Manifest) -> Iterator[tuple[int, int, int]]:
+    """The TENS chunks a container must hold: tensor, offset, length."""
+    for number, tensor in enumerate(manifest.tensors):
+        if tensor.role is None:
+            for at in range(0, tensor.nbytes, PIECE):
+                yield number, at, min(PIECE, tensor.nbytes - at)

@@ -1,0 +1,121 @@
+"""coded: a payload of planes, each stored or one zstd frame.
+
+Spec: formats/container.md, section "Coded payloads".
+
+    record | count 4, zero 4 | entry * count | stored plane * count
+    entry: entropy 4, zero 4, stored length 8, packed length 8
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from kvq_cli.container.entropy import STORED, ZSTD, Coder, Decoder
+from kvq_cli.digest import Buffer, plain, tagged
+from kvq_cli.errors import ContainerError
+
+COUNT: Final = struct.Struct("<II")
+ENTRY: Final = struct.Struct("<IIQQ")
+LENGTH: Final = struct.Struct("<Q")
+MAX_PLANES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A coded payload, ready to be framed."""
+
+    type: bytes
+    record: bytes
+    payload: bytes
+    payload_digest: bytes
+    packed: int
+    packed_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneEntry:
+    """Where one plane lies in its payload."""
+
+    entropy: int
+    at: int
+    stored: int
+    packed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Record and plane table of a payload whose digest held."""
+
+    type: bytes
+    record: bytes
+    planes: tuple[PlaneEntry, ...]
+
+
+def code(kind: bytes, record: bytes, planes: Sequence[Buffer], coder: Coder | None) -> Coded:
+    """The payload of `planes`; without a coder every plane is stored."""
+    entries, stored = [], []
+    for plane in planes:
+        frame = coder.code(plane) if coder else None
+        stored.append(plane if frame is None else frame)
+        entropy = STORED if frame is None else ZSTD
+        entries.append(ENTRY.pack(entropy, 0, len(stored[-1]), len(plane)))
+    payload = b"".join([record, COUNT.pack(len(planes), 0), *entries, *stored])
+    return Coded(
+        type=kind,
+        record=record,
+        payload=payload,
+        payload_digest=plain(payload),
+        packed=sum(len(plane) for plane in planes),
+        packed_digest=packed_digest(kind, record, planes),
+    )
+
+
+def packed_digest(kind: bytes, record: bytes, planes: Sequence[Buffer]) -> bytes:
+    """The digest that does not know how planes are stored."""
+    head = record + COUNT.pack(len(planes), 0)
+    lengths = b"".join(LENGTH.pack(len(plane)) for plane in planes)
+    return tagged("kvq/v1/packed", [kind, head, lengths, *planes])
+
+
+def read_table(kind: bytes, record_size: int, payload: memoryview, offset: int) -> Table:
+    """The plane table at the head of a payload; ContainerError unless it fills the payload."""
+    at = record_size + COUNT.size
+    if len(payload) < at:
+        raise ContainerError("E304", "payload is too short for its record", offset)
+    count, zero = COUNT.unpack_from(payload, record_size)
+    if zero or count > MAX_PLANES or len(payload) < at + count * ENTRY.size:
+        raise ContainerError("E304", "plane table does not fit its payload", offset + record_size)
+    fields = [ENTRY.unpack_from(payload, at + number * ENTRY.size) for number in range(count)]
+    ends = list(accumulate((entry[2] for entry in fields), initial=at + count * ENTRY.size))
+    planes = []
+    for begin, (entropy, zero, stored, packed) in zip(ends, fields, strict=False):
+        if zero or entropy not in (STORED, ZSTD) or (entropy == STORED and stored != packed):
+            raise ContainerError("E304", "plane entry holds a value outside the spec", offset + at)
+        planes.append(PlaneEntry(entropy, begin, stored, packed))
+    if ends[-1] != len(payload):
+        raise ContainerError("E304", "planes do not fill their payload", offset)
+    return Table(kind, bytes(payload[:record_size]), tuple(planes))
+
+
+def check_sizes(table: Table, sizes: Sequence[int], offset: int) -> None:
+    """ContainerError unless packed lengths are what the layout says."""
+    found = [plane.packed for plane in table.planes]
+    if found != list(sizes):
+        raise ContainerError(
+            "E304", f"packed lengths {found}, the layout says {list(sizes)}", offset
+        )
+
+
+def decode(table: Table, payload: memoryview, decoder: Decoder, offset: int) -> list[memoryview]:
+    """The planes before entropy coding; call check_sizes first."""
+    planes = []
+    for plane in table.planes:
+        stored = payload[plane.at : plane.at + plane.stored]
+        if plane.entropy == ZSTD:
+            stored = memoryview(decoder.decode(stored, plane.packed, offset + plane.at))
+        planes.append(stored)
+    return planes

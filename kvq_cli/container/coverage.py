@@ -1,0 +1,108 @@
+"""coverage: pages in order, each kv head and token of every layer exactly once.
+
+Spec: formats/container.md, section "Page order and coverage".
+
+Pages are fed one by one, as they are written or read; only the layer at hand is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part
+from kvq_cli.container.records import PageRecord
+from kvq_cli.errors import ContainerError
+from kvq_cli.words import PageSpec, Reason, Role
+
+Group: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
+
+
+class Coverage:
+    """What of the promised cache the pages so far have covered."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._parts = manifest.parts_by_layer()
+        self._raw = [codec["name"] == "raw" for codec in manifest.codecs]
+        self._groups = self._promised()
+        self._group: Group | None = None
+        self._reached: list[int] = []
+        self._last = (0, 0)
+        self.pages = 0
+
+    def spec(self, record: PageRecord) -> PageSpec:
+        """The page's spec; ContainerError where the header has no such page."""
+        key = record.key
+        part = self._parts.get(key.layer)
+        shape = part.roles.get(key.role) if part else None
+        if part is None or shape is None or key.batch >= part.batch or key.layers != 1:
+            raise ContainerError("E304", f"page of a layer that the header lacks: {_name(record)}")
+        if key.head_set >= len(self._manifest.head_sets) or record.codec >= len(self._raw):
+            raise ContainerError("E304", f"page with unknown head set or codec: {_name(record)}")
+        heads = self._manifest.head_sets[key.head_set]
+        if heads[-1] >= part.kv_heads or key.stop > part.tokens:
+            raise ContainerError("E304", f"page outside its layer: {_name(record)}")
+        if record.reason is not Reason.NONE and not self._raw[record.codec]:
+            raise ContainerError("E304", f"page with a reason is not raw: {_name(record)}")
+        spec = PageSpec(len(heads), key.stop - key.start, shape.head_dim, shape.dtype)
+        if spec.nbytes > MAX_PAGE:
+            raise ContainerError(
+                "E306", f"page of {spec.nbytes} bytes, at most {MAX_PAGE}: {_name(record)}"
+            )
+        return spec
+
+    def add(self, record: PageRecord) -> PageSpec:
+        """Take the next page; ContainerError unless it is the one that may follow."""
+        spec = self.spec(record)
+        key = record.key
+        group = (key.role, key.batch, key.layer)
+        if group != self._group:
+            self._close()
+            self._group = next(self._groups, None)
+            if group != self._group:
+                raise ContainerError("E304", f"page out of order: {_name(record)}")
+            self._reached = [0] * self._parts[key.layer].kv_heads
+        elif (key.start, key.head_set) <= self._last:
+            raise ContainerError("E304", f"page out of order: {_name(record)}")
+        for head in self._manifest.head_sets[key.head_set]:
+            if self._reached[head] != key.start:
+                raise ContainerError("E304", f"head {head} is not covered once: {_name(record)}")
+            self._reached[head] = key.stop
+        self._last = (key.start, key.head_set)
+        self.pages += 1
+        return spec
+
+    def finish(self) -> None:
+        """ContainerError unless everything that the header promised was there."""
+        self._close()
+        missing = next(self._groups, None)
+        if missing is not None:
+            role, batch, layer = missing
+            raise ContainerError("E304", f"no {role.word} pages of batch {batch}, layer {layer}")
+
+    def _close(self) -> None:
+        if self._group is None:
+            return
+        role, batch, layer = self._group
+        if any(reached != self._parts[layer].tokens for reached in self._reached):
+            raise ContainerError(
+                "E304", f"{role.word} pages of batch {batch}, layer {layer} leave tokens out"
+            )
+
+    def _promised(self) -> Iterator[Group]:
+        most = max((part.batch for part in self._manifest.parts), default=0)
+        for role in Role:
+            holders: list[tuple[int, Part]] = [
+                (layer, part) for layer, part in self._parts.items() if role in part.roles
+            ]
+            for batch in range(most if holders else 0):
+                yield from ((role, batch, layer) for layer, part in holders if batch < part.batch)
+
+
+def _name(record: PageRecord) -> str:
+    key = record.key
+    return (
+        f"{key.role.word}, batch {key.batch}, layer {key.layer}, "
+        f"tokens {key.start}:{key.stop}, head set {key.head_set}"
+    )

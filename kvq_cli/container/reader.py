@@ -1,0 +1,170 @@
+"""reader: a container opened: header checked, chunks forward, pages by index.
+
+Spec: formats/container.md.
+
+`walk` goes through every chunk in file order and works on a pipe; `entries` and `page` read
+the index and single pages of a file. Neither decodes: that is for whoever knows the codecs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self
+
+from kvq_cli.container import chunk, index, preamble
+from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.footer import SIZE as FOOTER_SIZE
+from kvq_cli.container.footer import Footer, read_footer
+from kvq_cli.container.manifest import Manifest, read_manifest
+from kvq_cli.container.source import ByteSource
+from kvq_cli.errors import ContainerError, DigestError
+
+PAGE_RECORD: Final = 32
+TENSOR_RECORD: Final = 16
+SOURCE_RECORD: Final = 8
+RECORD_SIZES: Final = {
+    chunk.PAGE: PAGE_RECORD,
+    chunk.TENS: TENSOR_RECORD,
+    chunk.HEAD: SOURCE_RECORD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk on the way: `load` reads its payload and checks padding and digest."""
+
+    header: ChunkHeader
+    load: Callable[[], memoryview]
+
+
+class Reader:
+    """One container. Opening it reads and checks preamble and header."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        raw = source.read(0, preamble.SIZE)
+        start = preamble.read_preamble(raw)
+        header = source.read(preamble.SIZE, start.header_length)
+        if len(header) < start.header_length:
+            raise ContainerError("E302", "file ends inside the header", preamble.SIZE + len(header))
+        preamble.check_header(raw, start, header)
+        self.digest = start.digest
+        self.manifest: Manifest = read_manifest(header, start.alignment)
+        self.header_size = preamble.SIZE + start.header_length
+        self.first_chunk = start.first_chunk
+        self.alignment = start.alignment
+        self._check_zero(source.read(self.header_size, self.first_chunk - self.header_size))
+
+    def walk(self) -> Iterator[Chunk]:
+        """Every chunk in file order, up to the index root. Sequence numbers are checked."""
+        at = self.first_chunk
+        for sequence in range(1 << 32):
+            header = chunk.read_chunk_header(self.source.read(at, chunk.SIZE), at)
+            if header.sequence != sequence:
+                raise ContainerError(
+                    "E304", f"chunk number {header.sequence}, {sequence} is next", at
+                )
+            next_chunk = self._load(header)
+            if header.type == chunk.INDX or not self.source.seekable:
+                payload = next_chunk()
+                yield Chunk(header, partial(_identity, payload))
+                if header.type == chunk.INDX and index.kind_of(payload, at) == index.ROOT:
+                    return
+            else:
+                yield Chunk(header, next_chunk)
+            at = preamble.padded(at + chunk.SIZE + header.stored, self.alignment)
+
+    def footer_after(self, root: ChunkHeader) -> Footer:
+        """The footer behind the index root, where a forward reader meets it."""
+        at = preamble.padded(root.offset + chunk.SIZE + root.stored, self.alignment)
+        raw = self.source.read(at, FOOTER_SIZE + 1)
+        if len(raw) < FOOTER_SIZE:
+            raise ContainerError("E302", "file ends inside the footer", at + len(raw))
+        if len(raw) > FOOTER_SIZE:
+            raise ContainerError("E304", "data behind the footer", at + FOOTER_SIZE)
+        return self._checked(read_footer(raw, at), root)
+
+    def footer(self) -> Footer:
+        """The footer of a file, without reading what lies before it."""
+        size = self.source.size or 0
+        at = size - FOOTER_SIZE
+        if at < self.first_chunk:
+            raise ContainerError("E302", "file ends before its index", size)
+        return read_footer(self.source.read(at, FOOTER_SIZE), at)
+
+    def entries(self) -> Iterator[index.PageEntry]:
+        """What the index says of every page, in order; leaf by leaf."""
+        end = self.footer()
+        root = self.chunk_at(end.index_offset)
+        if end.chunks != root.header.sequence + 1:
+            raise ContainerError("E304", "footer and index differ", end.index_offset)
+        leaves = index.read_root(root.load(), end.index_offset)
+        if end.pages != sum(leaf.count for leaf in leaves):
+            raise ContainerError("E304", "footer and index differ in pages", end.index_offset)
+        for leaf in leaves:
+            node = self.chunk_at(leaf.offset)
+            if node.header.digest != leaf.digest or node.header.sequence != leaf.sequence:
+                raise DigestError("index leaf is not the one its root names", leaf.offset)
+            first, entries = index.read_leaf(node.load(), leaf.offset)
+            if (first, len(entries)) != (leaf.first, leaf.count):
+                raise ContainerError("E304", "index leaf and root differ", leaf.offset)
+            yield from entries
+
+    def page(self, entry: index.PageEntry) -> Chunk:
+        """The page of an index entry."""
+        page = self.chunk_at(entry.offset)
+        found = (page.header.type, page.header.sequence, page.header.stored, page.header.packed)
+        if found != (chunk.PAGE, entry.sequence, entry.stored, entry.packed):
+            raise ContainerError("E304", "chunk is not the one the index names", entry.offset)
+        return page
+
+    def front(self) -> Iterator[Chunk]:
+        """HEAD and TENS chunks: what lies before the first page."""
+        for each in self.walk():
+            if each.header.type in (chunk.PAGE, chunk.INDX):
+                return
+            yield each
+
+    def chunk_at(self, offset: int) -> Chunk:
+        """The chunk at an offset that an index or footer gave."""
+        if offset < self.first_chunk or offset % self.alignment:
+            raise ContainerError("E304", f"no chunk can lie at {offset}", offset)
+        header = chunk.read_chunk_header(self.source.read(offset, chunk.SIZE), offset)
+        return Chunk(header, self._load(header))
+
+    def _load(self, header: ChunkHeader) -> Callable[[], memoryview]:
+        begin = header.offset + chunk.SIZE
+
+        def load() -> memoryview:
+            stop = preamble.padded(begin + header.stored, self.alignment)
+            raw = memoryview(self.source.read(begin, stop - begin))
+            if len(raw) < stop - begin:
+                raise ContainerError("E302", "file ends inside a chunk", begin + len(raw))
+            payload = raw[: header.stored]
+            chunk.check_payload(header, self.digest, payload)
+            self._check_zero(bytes(raw[header.stored :]))
+            return payload
+
+        return load
+
+    def _checked(self, end: Footer, root: ChunkHeader) -> Footer:
+        if (end.index_offset, end.chunks) != (root.offset, root.sequence + 1):
+            raise ContainerError("E304", "footer and index differ", root.offset)
+        return end
+
+    @staticmethod
+    def _check_zero(padding: bytes) -> None:
+        if padding.count(0) != len(padding):
+            raise ContainerError("E304", "padding is not zero")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.source.__exit__(None, None, None)
+
+
+def _identity(payload: memoryview) -> memoryview:
+    return payload

@@ -1,0 +1,72 @@
+"""records: the fixed-size fields that begin the payloads of PAGE, TENS and HEAD.
+
+Spec: formats/container.md, section "Records".
+
+PAGE   0  1  role           4  4  batch entry        16  8  first token
+       1  1  reason         8  4  first layer        24  4  number of tokens
+       2  2  codec         12  4  number of layers   28  4  head set
+TENS   0  4  tensor         4  4  zero                8  8  offset in the tensor
+HEAD   0  4  source         4  4  zero
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from kvq_cli.errors import ContainerError
+from kvq_cli.words import PageKey, Reason, Role
+
+PAGE_FIELDS: Final = struct.Struct("<BBHIIIQII")
+TENSOR_FIELDS: Final = struct.Struct("<IIQ")
+SOURCE_FIELDS: Final = struct.Struct("<II")
+PIECE: Final = 1 << 22  # bytes of a tensor in one TENS chunk
+
+
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """Which page a payload holds, by which codec, and why."""
+
+    key: PageKey
+    codec: int
+    reason: Reason
+
+    def pack(self) -> bytes:
+        key = self.key
+        return PAGE_FIELDS.pack(
+            key.role,
+            self.reason,
+            self.codec,
+            key.batch,
+            key.layer,
+            key.layers,
+            key.start,
+            key.stop - key.start,
+            key.head_set,
+        )
+
+
+def read_page_record(raw: bytes, offset: int) -> PageRecord:
+    """ContainerError unless role and reason exist; the manifest checks the rest."""
+    role, reason, codec, batch, layer, layers, start, count, head_set = PAGE_FIELDS.unpack(raw)
+    if role > Role.VALUE or reason > Reason.LARGER or count == 0 or start >= 1 << 48:
+        raise ContainerError("E304", "page record holds a value outside the spec", offset)
+    key = PageKey(Role(role), batch, layer, start, head_set, start + count, layers)
+    return PageRecord(key, codec, Reason(reason))
+
+
+def pack_tensor_record(tensor: int, at: int) -> bytes:
+    return TENSOR_FIELDS.pack(tensor, 0, at)
+
+
+def read_tensor_record(raw: bytes, offset: int) -> tuple[int, int]:
+    """Tensor number and offset in the tensor."""
+    tensor, zero, at = TENSOR_FIELDS.unpack(raw)
+    if zero:
+        raise ContainerError("E304", "tensor record holds a value outside the spec", offset)
+    return tensor, at
+
+
+def pack_source_record() -> bytes:
+    return SOURCE_FIELDS.pack(0, 0)

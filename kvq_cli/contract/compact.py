@@ -1,0 +1,48 @@
+"""compact: the JSON text that digests are taken over.
+
+Spec: formats/contract.md, section "Compact JSON".
+
+Members stand in declaration order, never sorted; no space; text is raw UTF-8; floats are
+written by kvq_cli.contract.numbers. This is not kvq_cli.jsontext.canonical, which sorts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+from kvq_cli.contract.numbers import f64_text
+
+
+@runtime_checkable
+class _Object(Protocol):
+    def to_json(self) -> dict[str, Any]: ...
+
+
+def members(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass as JSON values, in declaration order."""
+    return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+
+
+def write(value: Any) -> str:
+    """Compact JSON of a value that holds only JSON types."""
+    if isinstance(value, dict):
+        return (
+            "{" + ",".join(f"{write(key)}:{write(member)}" for key, member in value.items()) + "}"
+        )
+    if isinstance(value, list):
+        return "[" + ",".join(map(write, value)) + "]"
+    if isinstance(value, float):
+        return f64_text(value)
+    # Strings, integers of any size, booleans and null are written alike by json.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, tuple):
+        return list(value)
+    return value.to_json() if isinstance(value, _Object) else value

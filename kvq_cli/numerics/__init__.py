@@ -1,0 +1,1 @@
+"""numerics: bit-exact operations that any codec may use. Law: docs/architecture.md."""

@@ -1,0 +1,27 @@
+"""page: the (H, T, D) block of bits that codecs take and give.
+
+Spec: formats/README.md, section "Words".
+
+A page belongs to one role, layer and batch entry, a token range and a set of kv heads. It
+carries the capture's own bits, so a lossless codec is exact down to the last NaN payload; a
+lossy one widens and narrows them by kvq_cli.numerics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from kvq_cli.words import DType, PageKey, PageSpec, Reason, Role
+
+__all__ = ["DType", "Page", "PageKey", "PageSpec", "Reason", "Role"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """A page and the bits of its elements, (H, T, D), C-contiguous."""
+
+    spec: PageSpec
+    bits: NDArray[Any]

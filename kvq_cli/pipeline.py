@@ -1,0 +1,231 @@
+"""pipeline: the five stories, and what the Python API offers.
+
+    compress     capture → pages → planes → chunks → container
+    decompress   container → chunks → planes → pages → safetensors file
+    inspect      headers and index, said in words
+    verify       every digest, and what is expected of the file
+    stats        where the bytes are, and what compression cost
+
+Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
+crosses one boundary: capture, codecs, container and quality know nothing of each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+from kvq_cli.capture import Capture
+from kvq_cli.container.footer import Footer
+from kvq_cli.container.reader import Reader
+from kvq_cli.container.source import ByteSource
+from kvq_cli.container.writer import Writer
+from kvq_cli.digest import Buffer, text
+from kvq_cli.errors import UsageError
+from kvq_cli.profile import Profile, Storage
+from kvq_cli.profile.parse import MAX_LEVEL
+from kvq_cli.steps import expect, measure, reports
+from kvq_cli.steps.audited import AHEAD, check_stored, read_all
+from kvq_cli.steps.choose import choose_profiles
+from kvq_cli.steps.describe import inspect, kind_of
+from kvq_cli.steps.encode import Encoder, batches, front_chunks
+from kvq_cli.steps.facts import shapes_of, with_user_facts
+from kvq_cli.steps.inputs import (
+    byte_source,
+    capture_input,
+    default_restored,
+    default_target,
+    open_reader,
+)
+from kvq_cli.steps.output import Output, copy_to, open_output, spool
+from kvq_cli.steps.pages import PageOpener
+from kvq_cli.steps.plan import Plan, make_plan
+from kvq_cli.steps.restore import Placer, head_of, restore_by_index, write_at
+from kvq_cli.steps.select import Selection
+from kvq_cli.steps.target import new_target, source_target
+from kvq_cli.steps.work import Progress, in_order, silent, thread_pool
+from kvq_cli.words import DType
+
+ProfileSource: TypeAlias = str | Path | Profile
+
+__all__ = ["compress", "decompress", "inspect", "stats", "verify"]
+
+
+def compress(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    profiles: Sequence[ProfileSource] = (),
+    meta: Mapping[str, str] | None = None,
+    shape: str | Path | None = None,
+    layout: str | None = None,
+    level: int | None = None,
+    alignment: int | None = None,
+    threads: int = 0,
+    force: bool = False,
+    progress: Progress = silent,
+) -> reports.CompressReport:
+    """Write a container of the capture; without a profile nothing is lost."""
+    path = Path(source)
+    out = Path(target) if target is not None else default_target(path)
+    with capture_input(path, layout) as opened, ExitStack() as stack:
+        capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
+        choices = choose_profiles(profiles, shapes_of(capture))
+        plan = make_plan(capture, choices, _storage(choices[0].profile.storage, level, alignment))
+        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
+        tally = reports.Tally()
+        end = write_container(plan, output.write, threads, tally=tally, progress=progress)
+        capture.source.check_unchanged()
+        return reports.compress_report(path, out, plan, tally, end)
+
+
+def write_container(
+    plan: Plan,
+    write: Callable[[Buffer], object],
+    threads: int,
+    *,
+    tally: reports.Tally,
+    progress: Progress = silent,
+) -> Footer:
+    """The story of compress, from plan to footer."""
+    encoder = Encoder(plan)
+    writer = Writer(plan.manifest, write)
+    total = plan.capture.source.header.file_size
+    with thread_pool(threads) as pool:
+        for front in front_chunks(plan):
+            writer.append(front)
+        for batch in in_order(pool, encoder.encode_batch, batches(plan.pages()), AHEAD):
+            for page in batch:
+                writer.append_page(page.coded, page.record, page.source_digest)
+                tally.add(page)
+            progress(tally.source_bytes, total)
+    return writer.finish()
+
+
+def decompress(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    selection: Selection | None = None,
+    layout: str = "source",
+    dtype: DType | None = None,
+    threads: int = 0,
+    force: bool = False,
+    progress: Progress = silent,
+) -> reports.DecompressReport:
+    """Restore a safetensors file; unsliced, in its own layout and dtype, the original one."""
+    path = Path(source)
+    wanted = selection or Selection()
+    out = Path(target) if target is not None else default_restored(path)
+    original = not wanted.cuts and layout == "source" and dtype is None
+    with open_reader(path) as reader, ExitStack() as stack:
+        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
+        fd = output.fd if output.seekable else stack.enter_context(spool())
+
+        def begin(opener: PageOpener, head: bytes) -> Placer:
+            manifest = reader.manifest
+            aim = (
+                source_target(manifest, head)
+                if original
+                else new_target(manifest, head, wanted, layout=layout, dtype=dtype)
+            )
+            os.ftruncate(fd, aim.size)
+            write_at(fd, 0, aim.header)
+            return Placer(fd, opener, aim, wanted, dtype)
+
+        with thread_pool(threads) as pool:
+            if wanted.cuts and reader.source.seekable:
+                opener = PageOpener(reader)
+                placer = begin(opener, head_of(reader, opener))
+                restore_by_index(reader, opener, pool, placer)
+                end = reader.footer()
+            else:
+                end = read_all(reader, pool, begin, progress)
+        if not output.seekable:
+            copy_to(fd, output)
+        return reports.decompress_report(path, out, end, os.fstat(fd).st_size)
+
+
+def verify(
+    source: str | Path,
+    *,
+    expected: expect.Expected | None = None,
+    against: str | Path | None = None,
+    quick: bool = False,
+    threads: int = 0,
+    progress: Progress = silent,
+) -> reports.VerifyReport:
+    """Check every digest, then what is expected; broken expectations are in the report."""
+    path = Path(source)
+    if quick and against:
+        raise UsageError("E101", "--quick reads no pages, so --against has nothing to compare")
+    with open_reader(path) as reader, ExitStack() as stack, thread_pool(threads) as pool:
+        capture = stack.enter_context(capture_input(Path(against))) if against else None
+        compared = expect.Comparison(capture)
+        if quick:
+            end = check_stored(reader, pool, progress)
+        else:
+            end = read_all(reader, pool, compared.begin, progress)
+            compared.finish()
+        found = expect.find_broken(reader.manifest, end, expected or expect.Expected())
+        return reports.VerifyReport(
+            path=str(path),
+            pages=end.pages,
+            file_bytes=end.file_length,
+            content_root=text(end.content_root),
+            file_root=text(end.file_root),
+            quick=quick,
+            broken=(*found, *compared.broken),
+        )
+
+
+def stats(
+    source: str | Path,
+    *,
+    profiles: Sequence[ProfileSource] = (),
+    against: str | Path | None = None,
+    threads: int = 0,
+    progress: Progress = silent,
+) -> reports.StatsReport:
+    """Measured bytes of every part and, next to the capture, what was lost.
+
+    Given a capture, it is compressed into a temporary file that nobody sees.
+    """
+    path = Path(source)
+    capture: Capture | None
+    with ExitStack() as stack:
+        if kind_of(path) == "capture":
+            capture = stack.enter_context(capture_input(path))
+            fd = stack.enter_context(spool())
+            choices = choose_profiles(profiles, shapes_of(capture))
+            plan = make_plan(capture, choices, choices[0].profile.storage)
+            tally = reports.Tally()
+            write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
+            container = ByteSource(fd, str(path), owned=False)
+        elif profiles:
+            raise UsageError("E101", "--profile is for captures; a container has its profile")
+        else:
+            container = stack.enter_context(byte_source(path))
+            capture = stack.enter_context(capture_input(Path(against))) if against else None
+        with thread_pool(threads) as pool:
+            reader = Reader(container)
+            measured = measure.Measure(reader, capture)
+            end = read_all(reader, pool, measured.begin, progress)
+            return measured.report(str(path), end)
+
+
+def _storage(storage: Storage, level: int | None, alignment: int | None) -> Storage:
+    """The profile's storage, as the user changed it; no packed byte depends on it."""
+    if level is not None:
+        if not 1 <= level <= MAX_LEVEL:
+            raise UsageError("E101", f"level {level}, 1 to {MAX_LEVEL} are allowed")
+        storage = replace(storage, level=level)
+    if alignment is not None:
+        if not 64 <= alignment <= 1 << 21 or alignment & (alignment - 1):
+            raise UsageError("E101", f"alignment {alignment}, a power of two in 64..2097152")
+        storage = replace(storage, alignment=alignment)
+    return storage

@@ -1,0 +1,91 @@
+"""planes: named arrays of an encoded page, and the layout that fixes their sizes.
+
+Spec: formats/container.md, section "Planes".
+
+A codec states its layout from parameters and page spec alone. From it follow every packed
+length in a container, the bytes that are scales and the bytes that are codes, and how a
+slice of heads and tokens is cut out of an encoded page: each plane names its axes, "H" for
+kv heads, "T" for tokens, any other letter for what a slice leaves whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvq_cli.errors import CodecError
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One array: little-endian dtype, shape, and a letter for each axis."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    axes: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+Layout: TypeAlias = tuple[Plane, ...]
+Planes: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+def packed_sizes(layout: Layout) -> tuple[int, ...]:
+    return tuple(plane.nbytes for plane in layout)
+
+
+def pack(layout: Layout, planes: Planes) -> list[memoryview]:
+    """The planes' bytes in layout order, without a copy where the arrays are contiguous."""
+    packed = []
+    for plane in layout:
+        array = planes[plane.name]
+        if array.shape != plane.shape or array.dtype != np.dtype(plane.dtype):
+            raise AssertionError(f"plane {plane.name}: {array.dtype} {array.shape}, not {plane}")
+        packed.append(raw_bytes(np.ascontiguousarray(array)))
+    return packed
+
+
+def raw_bytes(array: NDArray[Any]) -> memoryview:
+    """The bytes of a C-contiguous array, not copied."""
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def unpack(layout: Layout, packed: Sequence[memoryview]) -> dict[str, NDArray[Any]]:
+    """The planes as read-only arrays over the packed bytes."""
+    if len(packed) != len(layout):
+        raise CodecError("E502", f"{len(packed)} planes, the codec's layout has {len(layout)}")
+    planes = {}
+    for plane, data in zip(layout, packed, strict=True):
+        if len(data) != plane.nbytes:
+            raise CodecError(
+                "E502", f"plane {plane.name}: {len(data)} bytes, the layout has {plane.nbytes}"
+            )
+        array = np.frombuffer(data, dtype=plane.dtype).reshape(plane.shape)
+        array.flags.writeable = False
+        planes[plane.name] = array
+    return planes
+
+
+def cut(
+    layout: Layout, planes: Planes, heads: slice | NDArray[Any], tokens: slice | NDArray[Any]
+) -> dict[str, NDArray[Any]]:
+    """The planes of a slice of the page; axes of length 1 are shared by the whole page."""
+    pieces = {}
+    for plane in layout:
+        array = planes[plane.name]
+        for at, (letter, length) in enumerate(zip(plane.axes, plane.shape, strict=True)):
+            chosen = {"H": heads, "T": tokens}.get(letter)
+            if chosen is not None and length > 0:
+                array = array[(slice(None),) * at + (chosen,)]
+        pieces[plane.name] = array
+    return pieces

@@ -1,0 +1,49 @@
+"""profile: which codec every part of a capture gets, and on what terms.
+
+Spec: formats/profile.md.
+
+    load_profile, parse_profile     JSON to a Profile
+    runs, pages, codec_table        a Profile applied to a layer
+    from_kv_profile                 a fib_quant KV profile as a Profile
+"""
+
+from __future__ import annotations
+
+from kvq_cli.profile.builtin import builtin_names, load_profile, read_profile
+from kvq_cli.profile.compat import from_kv_profile
+from kvq_cli.profile.model import (
+    BOUNDS,
+    SCHEMA,
+    Budget,
+    Entropy,
+    Fallback,
+    Profile,
+    Protected,
+    Rule,
+    Storage,
+)
+from kvq_cli.profile.parse import parse_profile
+from kvq_cli.profile.policy import Run, codec_table, pages, runs
+from kvq_cli.profile.ranges import Range
+
+__all__ = [
+    "BOUNDS",
+    "SCHEMA",
+    "Budget",
+    "Entropy",
+    "Fallback",
+    "Profile",
+    "Protected",
+    "Range",
+    "Rule",
+    "Run",
+    "Storage",
+    "builtin_names",
+    "codec_table",
+    "from_kv_profile",
+    "load_profile",
+    "pages",
+    "parse_profile",
+    "read_profile",
+    "runs",
+]

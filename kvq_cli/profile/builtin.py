@@ -1,0 +1,70 @@
+"""builtin: profiles that kvq brings, and profiles from files.
+
+Spec: formats/profile.md, section "Built-in profiles".
+
+An argument that contains a path separator or ends in .json is a path; any other is the
+name of a built-in profile. A file may hold either of two kinds, told apart by its marker:
+
+    "schema": "kvq_profile_v1"                                  Profile
+    "schema_version": "fib_quant_kv_compression_profile_v1"     KvCompressionProfileV1
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from kvq_cli import jsontext
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.errors import FileError, ProfileError, UsageError
+from kvq_cli.profile.model import SCHEMA, Profile
+from kvq_cli.profile.parse import parse_profile
+
+FOLDER: Final = Path(__file__).parent.parent / "profiles"
+MAX_BYTES: Final = 1 << 20
+SUFFIX: Final = ".json"
+
+
+def builtin_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}")))
+
+
+def load_profile(source: str | Path) -> Profile | KvCompressionProfileV1:
+    """A built-in profile by name, or the profile in a file."""
+    if isinstance(source, Path) or _is_path(source):
+        return read_profile(_read(Path(source)))
+    names = builtin_names()
+    if source not in names:
+        near = difflib.get_close_matches(source, names, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        found = f'no built-in profile "{source}"; available: {", ".join(names)}{hint}'
+        raise UsageError("E102", found)
+    return read_profile(_read(FOLDER / f"{source}{SUFFIX}"))
+
+
+def read_profile(data: bytes) -> Profile | KvCompressionProfileV1:
+    """The profile of either kind in the bytes of a JSON file."""
+    value: Any = jsontext.loads(data, limit=MAX_BYTES)
+    if isinstance(value, dict) and "schema" not in value and "schema_version" in value:
+        return KvCompressionProfileV1.from_json(value)
+    if isinstance(value, dict) and "schema" not in value:
+        found = f'neither "schema": "{SCHEMA}" nor "schema_version" is there'
+        raise ProfileError("E401", found)
+    return parse_profile(value)
+
+
+def _is_path(source: str) -> bool:
+    separators = [os.sep, os.altsep] if os.altsep else [os.sep]
+    return source.endswith(SUFFIX) or any(separator in source for separator in separators)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise FileError("E601", f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise FileError("E601", f"{str(path)!r}: {error}") from error

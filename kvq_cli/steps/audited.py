@@ -1,0 +1,167 @@
+"""audited: every chunk of a container read once, in file order, and held against the spec.
+
+This is what verify, stats and whole restores have in common: chunks are loaded, checked and
+decoded on a pool of threads, while one thread keeps order, coverage, index and both roots.
+It works on a pipe as on a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kvq_cli.container import chunk, index
+from kvq_cli.container.audit import Audit
+from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.footer import Footer
+from kvq_cli.container.index import PageEntry
+from kvq_cli.container.reader import PAGE_RECORD, TENSOR_RECORD, Chunk, Reader
+from kvq_cli.container.records import PageRecord, read_page_record, read_tensor_record
+from kvq_cli.errors import ContainerError
+from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
+from kvq_cli.steps.work import Progress, in_order
+
+BATCH: Final = 1 << 20  # stored bytes in one job
+AHEAD: Final = 6  # jobs under way
+
+
+class Visitor:
+    """What a story does with opened chunks; the first three are called on pool threads."""
+
+    def page(self, page: OpenedPage) -> Any:
+        """Use a page; what is returned reaches `took`, in file order."""
+
+    def tensor(self, piece: OpenedTensor) -> Any:
+        """Use a piece of a tensor; likewise."""
+
+    def took(self, header: ChunkHeader, found: Any) -> None:
+        """The next chunk in file order, on the story's own thread."""
+
+    def leaf(self, entries: Sequence[PageEntry]) -> None:
+        """What the index says of the pages since the last leaf; likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the audit needs of a chunk, without its planes."""
+
+    header: ChunkHeader
+    payload: memoryview | None = None
+    record: PageRecord | None = None
+    piece: tuple[int, int, int] | None = None
+    packed: bytes | None = None
+    found: Any = None
+
+
+def read_all(
+    reader: Reader,
+    pool: Executor,
+    begin: Callable[[PageOpener, bytes], Visitor],
+    progress: Progress,
+) -> Footer:
+    """Read, check and visit every chunk; the footer, when everything held."""
+    opener = PageOpener(reader)
+    chunks = reader.walk()
+    head = next(chunks)
+    if head.header.type != chunk.HEAD:
+        raise ContainerError("E304", "the first chunk is not HEAD", head.header.offset)
+    visitor = begin(opener, opener.head(head))
+    visitor.took(head.header, None)
+
+    def opened(each: Chunk) -> _Seen:
+        header = each.header
+        if header.type == chunk.PAGE:
+            page = opener.page(each)
+            found = visitor.page(page)
+            return _Seen(header, record=page.record, packed=page.packed_digest, found=found)
+        if header.type == chunk.TENS:
+            piece = opener.tensor(each)
+            place = (piece.tensor, piece.at, len(piece.data))
+            packed = piece.packed_digest
+            return _Seen(header, piece=place, packed=packed, found=visitor.tensor(piece))
+        return _Seen(header, payload=each.load())
+
+    seen = _told(_jobs(pool, opened, chunks), reader, progress)
+    return _audit(reader, head, seen, visitor, content=True)
+
+
+def check_stored(reader: Reader, pool: Executor, progress: Progress) -> Footer:
+    """Check stored digests, order, index and file_root; decode nothing."""
+
+    def loaded(each: Chunk) -> _Seen:
+        header, payload = each.header, each.load()
+        body = header.offset + chunk.SIZE
+        if header.type == chunk.PAGE and len(payload) >= PAGE_RECORD:
+            return _Seen(header, record=read_page_record(bytes(payload[:PAGE_RECORD]), body))
+        if header.type == chunk.TENS and len(payload) >= TENSOR_RECORD:
+            tensor, at = read_tensor_record(bytes(payload[:TENSOR_RECORD]), body)
+            return _Seen(header, piece=(tensor, at, header.packed), packed=b"")
+        return _Seen(header, payload=payload)
+
+    chunks = reader.walk()
+    head = next(chunks)
+    head.load()
+    seen = _told(_jobs(pool, loaded, chunks), reader, progress)
+    return _audit(reader, head, seen, Visitor(), content=False)
+
+
+def _audit(
+    reader: Reader, head: Chunk, seen: Iterator[_Seen], visitor: Visitor, *, content: bool
+) -> Footer:
+    audit = Audit(reader.manifest, reader.digest)
+    audit.head(head.header)
+    last = head.header
+    for each in seen:
+        last = each.header
+        _hold(audit, each, visitor)
+        visitor.took(each.header, each.found)
+    end = reader.footer_after(last)
+    audit.finish(end, content=content)
+    return end
+
+
+def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
+    header = seen.header
+    if seen.record is not None:
+        audit.page(header, seen.record, seen.packed)
+    elif seen.piece is not None and seen.packed is not None:
+        audit.tensor(header, seen.piece, seen.packed)
+    elif header.type == chunk.INDX and seen.payload is not None:
+        if index.kind_of(seen.payload, header.offset) == index.LEAF:
+            visitor.leaf(audit.leaf(header, seen.payload))
+        else:
+            audit.root(header, seen.payload)
+    elif header.ancillary:
+        audit.ancillary(header)
+    else:
+        raise ContainerError("E304", f"misplaced {header.type.decode()} chunk", header.offset)
+
+
+def _jobs(
+    pool: Executor, function: Callable[[Chunk], _Seen], chunks: Iterator[Chunk]
+) -> Iterator[_Seen]:
+    """function over chunks, in order, several small chunks a job."""
+    done = in_order(pool, lambda batch: [function(each) for each in batch], _batches(chunks), AHEAD)
+    for batch in done:
+        yield from batch
+
+
+def _told(seen: Iterator[_Seen], reader: Reader, progress: Progress) -> Iterator[_Seen]:
+    for each in seen:
+        yield each
+        progress(each.header.offset + each.header.stored, reader.source.size or 0)
+
+
+def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    batch: list[Chunk] = []
+    size = 0
+    for each in chunks:
+        batch.append(each)
+        size += each.header.stored
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,75 @@
+"""choose: which profile each role gets, and what is known of the capture's shape.
+
+A kvq profile covers both roles, a fib_quant profile the one it names; a role that no
+profile covers is lossless, and the container says so. What a capture does not tell
+(attention kind, query heads, rope state) is the user's word, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.contract.shape import KvTensorShapeV1
+from kvq_cli.errors import ProfileError, UsageError
+from kvq_cli.profile import Profile, from_kv_profile, load_profile
+from kvq_cli.words import Role
+
+DEFAULT: Final = "lossless"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A profile for some roles, and how a container records it."""
+
+    roles: tuple[Role, ...]
+    profile: Profile
+    recorded: dict[str, Any]
+    digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "roles": [role.word for role in self.roles],
+            "profile": self.recorded,
+            "digest": self.digest,
+        }
+
+
+def choose_profiles(
+    sources: Sequence[str | Path | Profile], shapes: Mapping[Role, KvTensorShapeV1 | None]
+) -> tuple[Choice, ...]:
+    """One choice a profile, roles disjoint, both roles covered."""
+    loaded = [each if isinstance(each, Profile) else load_profile(each) for each in sources]
+    bound = [_bound(each, shapes) for each in loaded if isinstance(each, KvCompressionProfileV1)]
+    general = [each for each in loaded if isinstance(each, Profile)]
+    taken = [role for choice in bound for role in choice.roles]
+    if len(general) > 1 or len(set(taken)) != len(taken):
+        raise UsageError("E101", "two profiles cover the same role")
+    rest = tuple(role for role in Role if role not in taken)
+    if general and not rest:
+        raise UsageError("E101", f"profile {general[0].name} is left without a role")
+    if rest:
+        profile = general[0] if general else load_profile(DEFAULT)
+        assert isinstance(profile, Profile)
+        bound.append(Choice(rest, profile, profile.content_json(), profile.digest()))
+    return tuple(sorted(bound, key=lambda choice: choice.roles))
+
+
+def _bound(
+    profile: KvCompressionProfileV1, shapes: Mapping[Role, KvTensorShapeV1 | None]
+) -> Choice:
+    role = Role[profile.role_policy.name]
+    shape = shapes[role]
+    if shape is None:
+        raise ProfileError(
+            "E402",
+            f"profile {profile.profile_id} is bound to a {role.word} shape that the capture does "
+            "not tell in full; give attention_kind, query_heads and rope_state with --meta or "
+            "--shape",
+            "/shape_digest",
+        )
+    policy = from_kv_profile(profile, shape)
+    return Choice((role,), policy, profile.to_json(), profile.digest())

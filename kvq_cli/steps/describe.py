@@ -1,0 +1,164 @@
+"""describe: what a file is, from its first bytes and its headers.
+
+Spec: formats/report.md, section "inspect". Page data is not read, and NumPy is not needed for
+a container.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from kvq_cli.container.index import PageEntry
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.container.preamble import MAGIC
+from kvq_cli.container.reader import Reader
+from kvq_cli.container.source import ByteSource
+from kvq_cli.digest import text
+from kvq_cli.errors import CaptureError, FileError, UsageError
+
+PEEK: Final = 64
+WHITE: Final = b" \t\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class InspectReport:
+    """`kind` says which members there are; formats/report.md lists them."""
+
+    path: str
+    kind: str
+    found: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "kind": self.kind, **self.found}
+
+
+def kind_of(path: Path) -> str:
+    """container, profile or capture; a capture where nothing else fits."""
+    if path == Path("-"):
+        return "container"
+    try:
+        with path.open("rb") as file:
+            start = file.read(PEEK)
+    except OSError as error:
+        raise FileError("E601", f"{path}: {(error.strerror or str(error)).lower()}") from error
+    if start[:4] == MAGIC[:4]:
+        return "container"
+    return "profile" if start.lstrip(WHITE)[:1] == b"{" else "capture"
+
+
+def inspect(source: str | Path, *, pages: bool = False, tensors: bool = False) -> InspectReport:
+    """What a file is: a container, a capture or a profile. Page data is not read."""
+    path = Path(source)
+    kind = kind_of(path)
+    if kind == "container":
+        found = _container(path, pages=pages, tensors=tensors)
+    elif kind == "profile":
+        found = _profile(path)
+    else:
+        found = _capture(path, tensors=tensors)
+    return InspectReport(str(path), kind, found)
+
+
+def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
+    if path == Path("-"):
+        raise UsageError("E101", "inspect reads an index, which a pipe has last; use verify -")
+    with ByteSource.open(path) as source:
+        reader = Reader(source)
+        end = reader.footer()
+        manifest = reader.manifest
+        entries = list(reader.entries()) if pages else None
+        return {
+            "format": "kvq container 1.0",
+            "file_bytes": end.file_length,
+            "source_bytes": manifest.source_bytes,
+            "ratio": round(manifest.source_bytes / end.file_length, 4),
+            "content_root": text(end.content_root),
+            "file_root": text(end.file_root),
+            "chunks": end.chunks,
+            "page_count": end.pages,
+            "layout": manifest.layout,
+            "identity": manifest.identity,
+            "parts": [part.to_json() for part in manifest.parts],
+            "profiles": list(manifest.profiles),
+            "codecs": list(manifest.codecs),
+            "storage": manifest.storage(),
+            "raw_reasons": _reasons(entries if entries is not None else reader.entries()),
+            **({"tensors": [each.to_json() for each in manifest.tensors]} if tensors else {}),
+            **({"pages": [_page(each, manifest) for each in entries]} if entries else {}),
+        }
+
+
+def _reasons(entries: Any) -> dict[str, int]:
+    """How many pages are raw, and why."""
+    counts: dict[str, int] = {}
+    for entry in entries:
+        if entry.record.reason:
+            word = entry.record.reason.word
+            counts[word] = counts.get(word, 0) + 1
+    return counts
+
+
+def _page(entry: PageEntry, manifest: Manifest) -> dict[str, Any]:
+    key = entry.record.key
+    return {
+        "role": key.role.word,
+        "batch": key.batch,
+        "layer": key.layer,
+        "tokens": [key.start, key.stop],
+        "heads": list(manifest.head_sets[key.head_set]),
+        "codec": manifest.codecs[entry.record.codec]["name"],
+        "reason": entry.record.reason.word,
+        "offset": entry.offset,
+        "stored": entry.stored,
+        "packed": entry.packed,
+        "packed_digest": text(entry.packed_digest),
+        "source_digest": text(entry.source_digest),
+    }
+
+
+def _profile(path: Path) -> dict[str, Any]:
+    from kvq_cli.profile import Profile, load_profile
+
+    profile = load_profile(path)
+    schema = "kvq_profile_v1" if isinstance(profile, Profile) else profile.schema_version
+    return {"format": schema, "digest": profile.digest(), "profile": profile.to_json()}
+
+
+def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
+    from kvq_cli.capture import Source, open_capture
+    from kvq_cli.capture.gatekeeper import check
+    from kvq_cli.steps.facts import part_shapes
+
+    with Source(path) as source:
+        check(source.header)
+        listed = [
+            {"name": each.name, "dtype": each.dtype, "shape": list(each.shape)}
+            for each in source.header.tensors
+        ]
+        common = {
+            "format": "safetensors",
+            "file_bytes": source.header.file_size,
+            "metadata": source.header.metadata,
+        }
+        try:
+            capture = open_capture(source)
+        except CaptureError as error:
+            return {**common, "layout": None, "notes": [str(error)], "tensors": listed}
+        parts = [
+            {
+                "layers": list(part.layers),
+                **{role.word: part.shape_json(role, capture.facts) for role in part.roles},
+            }
+            for part in part_shapes(capture.layers)
+        ]
+        return {
+            **common,
+            "layout": capture.layout,
+            "identity": dict(capture.identity),
+            "parts": parts,
+            "other_tensors": [each.name for each in capture.others],
+            "notes": list(capture.notes),
+            **({"tensors": listed} if tensors else {}),
+        }

@@ -1,0 +1,144 @@
+"""encode: a page of the capture becomes coded pages of the container.
+
+Usually one becomes one. A page that its codec cannot hold becomes one page a head: heads
+whose elements are all finite are encoded, the others stay raw and say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kvq_cli.capture.header import shown
+from kvq_cli.capture.slab import read_rows
+from kvq_cli.codecs import Codec, NonFinite
+from kvq_cli.container import chunk
+from kvq_cli.container.coded import Coded, code
+from kvq_cli.container.records import PIECE, PageRecord, pack_source_record, pack_tensor_record
+from kvq_cli.digest import plain
+from kvq_cli.errors import CodecError
+from kvq_cli.page import Page
+from kvq_cli.planes import pack, packed_sizes, raw_bytes
+from kvq_cli.profile import Fallback
+from kvq_cli.profile.policy import RAW
+from kvq_cli.steps.plan import PagePlan, Plan
+from kvq_cli.steps.work import Bench
+from kvq_cli.words import PageSpec, Reason
+
+BATCH: Final = 1 << 20  # source bytes in one job; smaller jobs cost more than they do
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPage:
+    """One page, ready to be appended."""
+
+    coded: Coded
+    record: PageRecord
+    source_digest: bytes
+    source_bytes: int
+
+
+class Encoder:
+    """Turns planned pages into encoded ones; safe to call from many threads."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._source = plan.capture.source
+        self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
+        self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
+        storage = plan.manifest
+        self._bench = Bench(storage.level if storage.entropy == "zstd" else None)
+
+    def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
+        return [page for planned in batch for page in self.encode(planned)]
+
+    def encode(self, planned: PagePlan) -> list[EncodedPage]:
+        """One page, or one a head where the codec cannot hold all of it."""
+        page = self._read(planned)
+        codec, reason = self._codec_for(planned, page.spec)
+        try:
+            return [self._encoded(page, planned.record, codec, reason)]
+        except CodecError as refusal:
+            if planned.profile.fallback is Fallback.FAIL_CLOSED:
+                raise _named(refusal, planned) from refusal
+            return [self._single(page, at, planned, refusal) for at in range(page.spec.heads)]
+
+    def _read(self, planned: PagePlan) -> Page:
+        slab, key = planned.slab, planned.record.key
+        spec = PageSpec(len(planned.heads), key.stop - key.start, slab.channels, slab.dtype)
+        bits = self._bench.scratch.take("page", spec.shape, slab.dtype.bits)
+        read_rows(self._source, slab, planned.heads, key.start, key.stop, bits)
+        return Page(spec, bits)
+
+    @staticmethod
+    def _codec_for(planned: PagePlan, spec: PageSpec) -> tuple[Codec, Reason]:
+        codec, profile = planned.codec, planned.profile
+        larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
+        if larger and not profile.fixed_rate:
+            return RAW, Reason.LARGER
+        return codec, planned.record.reason
+
+    def _single(self, page: Page, at: int, planned: PagePlan, refusal: CodecError) -> EncodedPage:
+        """One head of a page that was refused: encoded if it can be, raw otherwise."""
+        # The page lives in scratch that encoding does not touch.
+        single = Page(replace(page.spec, heads=1), page.bits[at : at + 1])
+        key = replace(planned.record.key, head_set=self._head_sets[planned.heads[at],])
+        record = replace(planned.record, key=key)
+        if isinstance(refusal, NonFinite) and refusal.heads[at]:
+            return self._encoded(single, record, RAW, Reason.NON_FINITE)
+        try:
+            return self._encoded(single, record, planned.codec, planned.record.reason)
+        except CodecError:
+            return self._encoded(single, record, RAW, Reason.UNSUPPORTED)
+
+    def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
+        record = replace(record, codec=self._codecs[codec], reason=reason)
+        planes = codec.encode(page, self._bench.scratch)
+        packed = pack(codec.layout(page.spec), planes)
+        coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
+        bits = raw_bytes(page.bits)
+        return EncodedPage(coded, record, plain(bits), len(bits))
+
+
+def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
+    """Neighbouring pages, about BATCH bytes a job."""
+    batch: list[PagePlan] = []
+    size = 0
+    for page in pages:
+        batch.append(page)
+        size += page.nbytes
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def front_chunks(plan: Plan) -> Iterator[Coded]:
+    """HEAD, and TENS for every tensor that is not stored as pages."""
+    storage = plan.manifest
+    coder = Bench(storage.level if storage.entropy == "zstd" else None).coder
+    source = plan.capture.source
+    yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
+    for number, tensor in enumerate(source.header.tensors):
+        if plan.manifest.tensors[number].role is not None:
+            continue
+        for at in range(0, tensor.stop - tensor.start, PIECE):
+            piece = bytearray(min(PIECE, tensor.stop - tensor.start - at))
+            source.read_into(tensor.start + at, piece)
+            yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
+
+
+def _named(refusal: CodecError, planned: PagePlan) -> CodecError:
+    """The refusal, in terms of the capture."""
+    key = planned.record.key
+    heads: object = list(planned.heads)
+    tokens = f"{key.start}:{key.stop}"
+    if isinstance(refusal, NonFinite):
+        head, token, channel = refusal.first
+        heads, tokens = planned.heads[head], f"{key.start + token}, channel {channel}"
+    return CodecError(
+        refusal.error_id,
+        f'tensor "{shown(planned.slab.tensor)}", {key.role.word}, batch {key.batch}, layer '
+        f"{key.layer}, head {heads}, token {tokens}: {refusal}; the profile fails closed",
+    )

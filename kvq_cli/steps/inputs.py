@@ -1,0 +1,66 @@
+"""inputs: what a path on the command line opens, and where its result goes by default."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from kvq_cli.capture import Capture, Source, open_capture
+from kvq_cli.container.reader import Reader
+from kvq_cli.container.source import ByteSource
+from kvq_cli.errors import UsageError
+from kvq_cli.steps.output import STDOUT, Output, spool
+
+SUFFIX: Final = ".kvq"
+STDIN: Final = "standard input"
+
+
+@contextmanager
+def byte_source(path: Path) -> Iterator[ByteSource]:
+    if path == STDOUT:
+        yield ByteSource(0, STDIN, owned=False)
+        return
+    with ByteSource.open(path) as source:
+        yield source
+
+
+@contextmanager
+def open_reader(path: Path) -> Iterator[Reader]:
+    with byte_source(path) as source:
+        yield Reader(source)
+
+
+@contextmanager
+def capture_input(path: Path, layout: str | None = None) -> Iterator[Capture]:
+    """A capture; a pipe is spooled, because pages come in another order than its bytes."""
+    with ExitStack() as stack:
+        if path != STDOUT:
+            yield stack.enter_context(open_capture(path, layout))
+            return
+        fd = 0
+        if not stat.S_ISREG(os.fstat(0).st_mode):
+            fd = stack.enter_context(spool())
+            _fill(Output(fd, "spool", seekable=True))
+        yield stack.enter_context(open_capture(Source(fd, STDIN), layout))
+
+
+def default_target(path: Path) -> Path:
+    return STDOUT if path == STDOUT else path.with_name(path.name + SUFFIX)
+
+
+def default_restored(path: Path) -> Path:
+    """The container's name without .kvq."""
+    if path == STDOUT:
+        return STDOUT
+    if path.suffix != SUFFIX:
+        raise UsageError("E101", f"{path} does not end in {SUFFIX}; name the output with -o")
+    return path.with_suffix("")
+
+
+def _fill(output: Output) -> None:
+    while piece := os.read(0, 1 << 20):
+        output.write(piece)

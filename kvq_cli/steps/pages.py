@@ -1,0 +1,146 @@
+"""pages: chunks of a container become checked planes, and planes become rows.
+
+Nothing is decoded before the chunk's digest held, the record fits the header and every
+packed length is what the codec's layout says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvq_cli.codecs import Codec
+from kvq_cli.codecs.registry import codec_from_json
+from kvq_cli.container import chunk, coded
+from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.coded import Table
+from kvq_cli.container.coverage import Coverage
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, Chunk, Reader
+from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
+from kvq_cli.errors import ContainerError, ProfileError
+from kvq_cli.page import Page
+from kvq_cli.planes import cut, packed_sizes, unpack
+from kvq_cli.steps.work import Bench
+from kvq_cli.words import DType, PageSpec
+
+MAX_HEAD: Final = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPage:
+    """A page whose digests held, its planes ready to decode."""
+
+    header: ChunkHeader
+    record: PageRecord
+    spec: PageSpec
+    table: Table
+    planes: dict[str, NDArray[Any]]
+    packed_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedTensor:
+    """A piece of a tensor that is not stored as pages."""
+
+    header: ChunkHeader
+    tensor: int
+    at: int
+    data: memoryview
+    packed_digest: bytes
+
+
+class PageOpener:
+    """Checks chunks and decodes their planes; safe to call from many threads."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.manifest = reader.manifest
+        self.codecs = container_codecs(reader.manifest)
+        self._coverage = Coverage(reader.manifest)
+        self._bench = Bench()
+
+    def page(self, each: Chunk) -> OpenedPage:
+        payload = each.load()
+        header = each.header
+        body = header.offset + chunk.SIZE
+        table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
+        record = read_page_record(table.record, body)
+        spec = self._coverage.spec(record)
+        layout = self.codecs[record.codec].layout(spec)
+        self._check_packed(table, header, packed_sizes(layout))
+        planes = coded.decode(table, payload, self._bench.decoder, body)
+        digest = coded.packed_digest(chunk.PAGE, table.record, planes)
+        return OpenedPage(header, record, spec, table, unpack(layout, planes), digest)
+
+    def tensor(self, each: Chunk) -> OpenedTensor:
+        payload = each.load()
+        body = each.header.offset + chunk.SIZE
+        table = coded.read_table(chunk.TENS, TENSOR_RECORD, payload, body)
+        tensor, at = read_tensor_record(table.record, body)
+        entries = self.manifest.tensors
+        if tensor >= len(entries) or at >= entries[tensor].nbytes:
+            raise ContainerError("E304", "tensor piece outside its tensor", body)
+        size = min(PIECE, entries[tensor].nbytes - at)
+        self._check_packed(table, each.header, [size])
+        (data,) = coded.decode(table, payload, self._bench.decoder, body)
+        digest = coded.packed_digest(chunk.TENS, table.record, [data])
+        return OpenedTensor(each.header, tensor, at, data, digest)
+
+    def head(self, each: Chunk) -> bytes:
+        """The source file's header, verbatim."""
+        payload = each.load()
+        body = each.header.offset + chunk.SIZE
+        table = coded.read_table(chunk.HEAD, SOURCE_RECORD, payload, body)
+        if table.record != bytes(SOURCE_RECORD) or each.header.packed > MAX_HEAD:
+            raise ContainerError("E304", "source header holds a value outside the spec", body)
+        self._check_packed(table, each.header, [each.header.packed])
+        (data,) = coded.decode(table, payload, self._bench.decoder, body)
+        return bytes(data)
+
+    def rows(
+        self, page: OpenedPage, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None
+    ) -> NDArray[Any]:
+        """The bits of chosen heads and tokens, by their place in the page; alive in scratch."""
+        spec, planes = page.spec, page.planes
+        codec = self.codecs[page.record.codec]
+        if len(heads) < spec.heads or len(tokens) < spec.tokens:
+            planes = cut(codec.layout(spec), planes, _index(heads), _index(tokens))
+            spec = replace(spec, heads=len(heads), tokens=len(tokens))
+        target = replace(spec, dtype=dtype or spec.dtype)
+        bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
+        codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
+        return bits
+
+    @staticmethod
+    def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[int]) -> None:
+        coded.check_sizes(table, sizes, header.offset + chunk.SIZE)
+        if sum(sizes) != header.packed:
+            raise ContainerError("E304", "packed length is not that of the planes", header.offset)
+
+
+def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
+    """The codecs that the header names; unknown ones are refused."""
+    try:
+        return tuple(
+            codec_from_json(
+                each["name"],
+                each["params"],
+                f"/content/codecs/{at}/params",
+                revision=each["revision"],
+            )
+            for at, each in enumerate(manifest.codecs)
+        )
+    except ProfileError as error:
+        raise ContainerError("E304", f"header {error}", 64) from error
+
+
+def _index(places: Sequence[int]) -> slice | NDArray[Any]:
+    """A slice where places follow each other: it makes views, not copies."""
+    first, last = places[0], places[-1]
+    if last - first + 1 == len(places):
+        return slice(first, last + 1)
+    return np.asarray(places)

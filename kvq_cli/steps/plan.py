@@ -1,0 +1,176 @@
+"""plan: a capture and its profiles become a manifest and a list of pages.
+
+Spec: formats/container.md, sections "Header" and "Page order and coverage".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from kvq_cli import __version__
+from kvq_cli.capture.layout import Capture
+from kvq_cli.capture.slab import Slab
+from kvq_cli.codecs import Codec
+from kvq_cli.codecs.registry import codec_to_json
+from kvq_cli.container.manifest import Manifest, Part, RoleShape, TensorEntry
+from kvq_cli.container.records import PageRecord
+from kvq_cli.errors import CaptureError, ProfileError
+from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
+from kvq_cli.steps.choose import Choice
+from kvq_cli.steps.facts import PartShape, part_shapes, typed_shape
+from kvq_cli.words import PageKey, Role
+
+
+@dataclass(frozen=True, slots=True)
+class PagePlan:
+    """One page to be: where its bits lie and what shall become of them."""
+
+    slab: Slab
+    heads: tuple[int, ...]
+    record: PageRecord
+    codec: Codec
+    profile: Profile
+
+    @property
+    def nbytes(self) -> int:
+        tokens = self.record.key.stop - self.record.key.start
+        return len(self.heads) * tokens * self.slab.channels * self.slab.dtype.size
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is known before the first page is read."""
+
+    capture: Capture
+    choices: tuple[Choice, ...]
+    manifest: Manifest
+    codecs: tuple[Codec, ...]
+
+    def profile_of(self, role: Role) -> Profile:
+        return next(choice.profile for choice in self.choices if role in choice.roles)
+
+    def pages(self) -> Iterator[PagePlan]:
+        """In container order."""
+        numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}
+        codecs = {codec: number for number, codec in enumerate(self.codecs)}
+        for (role, batch, layer), slab in sorted(self.capture.slabs.items()):
+            profile = self.profile_of(role)
+            cuts = [
+                (start, numbers[run.heads], stop, run)
+                for run in layer_runs(self.capture, profile, role, layer)
+                for start, stop in pages(run, profile.page_tokens)
+            ]
+            for start, head_set, stop, run in sorted(cuts, key=lambda cut: cut[:2]):
+                key = PageKey(role, batch, layer, start, head_set, stop)
+                record = PageRecord(key, codecs[run.codec], run.reason)
+                yield PagePlan(slab, run.heads, record, run.codec, profile)
+
+
+def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -> Plan:
+    """The manifest of the container to be, and the pages it will hold."""
+    _refuse_what_cannot_be_done(capture, choices)
+    codecs = codec_table(*(choice.profile for choice in choices))
+    manifest = Manifest(
+        layout=capture.layout,
+        identity=dict(capture.identity),
+        tensors=_tensors(capture),
+        parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
+        head_sets=_head_sets(capture, choices),
+        codecs=tuple(codec_to_json(codec) for codec in codecs),
+        profiles=tuple(choice.to_json() for choice in choices),
+        alignment=storage.alignment,
+        entropy=storage.entropy.value,
+        level=storage.level,
+        writer=f"kvq {__version__}",
+    )
+    return Plan(capture, choices, manifest, codecs)
+
+
+def layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:
+    """What the profile makes of one role and layer."""
+    slab = capture.slabs[role, 0, layer]
+    return runs(
+        profile,
+        role,
+        layer,
+        layers=capture.layers[-1].layer + 1,
+        heads=slab.heads,
+        tokens=slab.tokens,
+    )
+
+
+def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -> None:
+    for choice in choices:
+        name = choice.profile.name
+        if choice.profile.budget is not None:
+            raise ProfileError(
+                "E403", f"{name} has a quality budget, which this version cannot enforce", "/budget"
+            )
+        if choice.profile.calibration_digest is not None:
+            raise ProfileError(
+                "E403",
+                f"{name} names a calibration, which this version cannot take",
+                "/calibration_digest",
+            )
+    lossy = any(not rule.codec.lossless for each in choices for rule in each.profile.rules)
+    if lossy and capture.unquantisable:
+        tensor = capture.unquantisable[0]
+        raise CaptureError(
+            "E203", f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32", tensor.name
+        )
+
+
+def _tensors(capture: Capture) -> tuple[TensorEntry, ...]:
+    bindings = {binding.tensor.name: binding for binding in capture.bindings}
+    entries = []
+    for tensor in capture.source.header.tensors:
+        binding = bindings.get(tensor.name)
+        entries.append(
+            TensorEntry(
+                name=tensor.name,
+                dtype=tensor.dtype,
+                shape=tensor.shape,
+                nbytes=tensor.stop - tensor.start,
+                role=binding.role if binding else None,
+                axes=binding.axes if binding else None,
+                first_layer=binding.first_layer if binding else None,
+            )
+        )
+    return tuple(entries)
+
+
+def _part(part: PartShape, capture: Capture) -> Part:
+    roles = {}
+    for role, (channels, dtype) in part.roles.items():
+        shape = part.shape_json(role, capture.facts)
+        typed = typed_shape(shape)
+        roles[role] = RoleShape(channels, dtype, shape, typed.digest() if typed else None)
+    return Part(
+        layers=tuple(spans(part.layers)),
+        batch=part.batch,
+        kv_heads=part.heads,
+        tokens=part.tokens,
+        roles=roles,
+    )
+
+
+def spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as half-open ranges."""
+    for _, group in groupby(enumerate(numbers), key=lambda each: each[1] - each[0]):
+        members = [number for _, number in group]
+        yield members[0], members[-1] + 1
+
+
+def _head_sets(capture: Capture, choices: tuple[Choice, ...]) -> tuple[tuple[int, ...], ...]:
+    """In order of first use; where a page may be split, every head of its layer follows alone."""
+    sets: dict[tuple[int, ...], None] = {}
+    single: dict[tuple[int, ...], None] = {}
+    for role, _, layer in sorted(capture.slabs):
+        profile = next(each.profile for each in choices if role in each.roles)
+        for run in layer_runs(capture, profile, role, layer):
+            sets[run.heads] = None
+            if not run.codec.lossless and profile.fallback is Fallback.KEEP_RAW:
+                single.update(((head,), None) for head in run.heads)
+    return tuple(sets | single)

@@ -1,0 +1,147 @@
+"""reports: what the stories tell, as values and as JSON.
+
+Spec: formats/report.md. Sizes are measured on files; a ratio names what it is measured against.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kvq_cli.container.footer import Footer
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.digest import text
+from kvq_cli.steps.encode import EncodedPage
+from kvq_cli.steps.plan import Plan
+from kvq_cli.words import Reason
+
+
+@dataclass(slots=True)
+class Tally:
+    """What compress counts as pages go by."""
+
+    pages: int = 0
+    source_bytes: int = 0
+    reasons: Counter[Reason] = field(default_factory=Counter)
+
+    def add(self, page: EncodedPage) -> None:
+        self.pages += 1
+        self.source_bytes += page.source_bytes
+        self.reasons[page.record.reason] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something to print, or to write as one JSON object of `results`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class CompressReport(Report):
+    path: str
+    output: str
+    layout: str
+    profiles: tuple[dict[str, Any], ...]
+    pages: int
+    raw_pages: dict[str, int]  # by reason
+    source_bytes: int
+    file_bytes: int
+    ratio: float
+    ratio_against: str
+    content_root: str
+    file_root: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DecompressReport(Report):
+    path: str
+    output: str
+    content_root: str
+    file_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport(Report):
+    path: str
+    pages: int
+    file_bytes: int
+    content_root: str
+    file_root: str
+    quick: bool
+    broken: tuple[dict[str, str], ...]  # error_id and message of each broken expectation
+
+
+@dataclass(frozen=True, slots=True)
+class StatsReport(Report):
+    path: str
+    profiles: tuple[dict[str, Any], ...]
+    content_root: str
+    source_bytes: int
+    file_bytes: int
+    ratio: float
+    ratio_against: str
+    bits_per_element: float | None
+    parts: dict[str, int]  # they sum to file_bytes
+    planes: list[dict[str, Any]]
+    roles: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+    raw_pages: dict[str, int]
+    errors: list[dict[str, Any]]  # empty without the capture
+    broken: tuple[dict[str, str], ...]
+
+
+def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer) -> CompressReport:
+    source_bytes = plan.manifest.source_bytes
+    return CompressReport(
+        path=str(path),
+        output=str(out),
+        layout=plan.manifest.layout,
+        profiles=profile_names(plan.manifest),
+        pages=tally.pages,
+        raw_pages={reason.word: count for reason, count in tally.reasons.items() if reason},
+        source_bytes=source_bytes,
+        file_bytes=end.file_length,
+        ratio=round(source_bytes / end.file_length, 4),
+        ratio_against=against(plan.manifest),
+        content_root=text(end.content_root),
+        file_root=text(end.file_root),
+        notes=plan.capture.notes,
+    )
+
+
+def decompress_report(path: Path, out: Path, end: Footer, output_bytes: int) -> DecompressReport:
+    return DecompressReport(
+        path=str(path),
+        output=str(out),
+        content_root=text(end.content_root),
+        file_bytes=end.file_length,
+        output_bytes=output_bytes,
+    )
+
+
+def profile_names(manifest: Manifest) -> tuple[dict[str, Any], ...]:
+    """Role, name and digest of each profile."""
+    return tuple(
+        {
+            "roles": each["roles"],
+            "name": str(each["profile"].get("name", each["profile"].get("profile_id", ""))),
+            "digest": each["digest"],
+        }
+        for each in manifest.profiles
+    )
+
+
+def against(manifest: Manifest) -> str:
+    """What a ratio is measured against: the source, in its own dtypes."""
+    dtypes = {str(shape.dtype) for part in manifest.parts for shape in part.roles.values()}
+    return f"source {'+'.join(sorted(dtypes)).lower()}" if dtypes else "source"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

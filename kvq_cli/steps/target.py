@@ -1,0 +1,201 @@
+"""target: the safetensors file that a container is restored to.
+
+Spec: formats/capture.md, section "Writing".
+
+Unsliced and in its own layout and dtype, the target has the source file's own header bytes,
+so the file is the original again. Otherwise its tensors are cut to the selection, or named
+anew, and a deterministic header is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from kvq_cli import jsontext
+from kvq_cli.capture.header import BITS, Header, Tensor, parse_header
+from kvq_cli.capture.layout import Binding, slabs_of
+from kvq_cli.capture.slab import Slab
+from kvq_cli.capture.writer import header_bytes
+from kvq_cli.container.manifest import Manifest, Part, TensorEntry
+from kvq_cli.errors import CaptureError, ContainerError, UsageError
+from kvq_cli.steps.select import Selection
+from kvq_cli.words import DType, Role
+
+LAYOUTS: Final = ("source", "canonical", "per_layer")
+ALIASES: Final = {"hf": "per_layer"}
+# Metadata that a slice or another layout makes untrue.
+STALE: Final = ("layout", "tokens", "layers", "kv_heads", "dtype", "layer_indices")
+STALE_HEADS: Final = ("query_heads", "attention_kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where every byte goes."""
+
+    header: bytes
+    size: int
+    slabs: Mapping[tuple[Role, int, int], Slab]  # by role, batch entry, layer of the source
+    tensors: Mapping[int, int]  # offset of each tensor that is not stored as pages
+
+
+@dataclass(frozen=True, slots=True)
+class _NewTensor:
+    name: str
+    dtype: str
+    role: Role
+    axes: str
+    shape: tuple[int, ...]
+    layers: tuple[int, ...]
+
+
+def source_target(manifest: Manifest, head: bytes) -> Target:
+    """The original file."""
+    header = source_header(manifest, head)
+    numbered = list(enumerate(zip(header.tensors, manifest.tensors, strict=True)))
+    slabs = [
+        slab
+        for _, (tensor, entry) in numbered
+        if entry.role is not None
+        for slab in slabs_of(_binding(entry, tensor))
+    ]
+    return Target(
+        header=head,
+        size=header.file_size,
+        slabs={(slab.role, slab.batch, slab.layer): slab for slab in slabs},
+        tensors={at: tensor.start for at, (tensor, entry) in numbered if entry.role is None},
+    )
+
+
+def source_header(manifest: Manifest, head: bytes) -> Header:
+    """The source file's header; ContainerError unless it is the one the manifest describes."""
+    size = len(head) + sum(tensor.nbytes for tensor in manifest.tensors)
+    try:
+        header = parse_header(head, size)
+    except CaptureError as error:
+        raise ContainerError("E304", f"source header: {error}") from error
+    found = [(each.name, each.dtype, each.shape, each.stop - each.start) for each in header.tensors]
+    stated = [(each.name, each.dtype, each.shape, each.nbytes) for each in manifest.tensors]
+    if found != stated:
+        raise ContainerError("E304", "source header and manifest list other tensors")
+    return header
+
+
+def new_target(
+    manifest: Manifest, head: bytes, selection: Selection, *, layout: str, dtype: DType | None
+) -> Target:
+    """A file of the selected rows, in a layout, in a dtype."""
+    source = source_header(manifest, head)
+    news = _new_tensors(manifest, selection, layout)
+    if dtype is not None:
+        news = [replace(new, dtype=str(dtype)) for new in news]
+    # Tensors that are not keys or values have no rows to select.
+    others = [] if selection.cuts else [t for t in manifest.tensors if t.role is None]
+    tensors = [(new.name, new.dtype, new.shape) for new in news]
+    tensors += [(other.name, other.dtype, other.shape) for other in others]
+    names = [name for name, _, _ in tensors]
+    if len(set(names)) != len(names):
+        raise UsageError("E101", f"layout {layout}: a tensor of that name is there already")
+    raw = header_bytes(tensors, _metadata(source.metadata, manifest, selection, layout))
+    header = parse_header(raw, len(raw) + _total(tensors))
+    by_name = {tensor.name: tensor for tensor in header.tensors}
+    slabs: dict[tuple[Role, int, int], Slab] = {}
+    for new in news:
+        for slab in slabs_of(Binding(by_name[new.name], new.role, new.axes, 0)):
+            slabs[new.role, slab.batch, new.layers[slab.layer]] = slab
+    return Target(
+        header=raw,
+        size=header.file_size,
+        slabs=slabs,
+        tensors={
+            at: by_name[entry.name].start
+            for at, entry in enumerate(manifest.tensors)
+            if entry.role is None and entry.name in by_name and not selection.cuts
+        },
+    )
+
+
+def _binding(entry: TensorEntry, tensor: Tensor) -> Binding:
+    assert entry.role is not None
+    assert entry.axes is not None
+    assert entry.first_layer is not None
+    return Binding(tensor, entry.role, entry.axes, entry.first_layer)
+
+
+def _new_tensors(manifest: Manifest, selection: Selection, layout: str) -> list[_NewTensor]:
+    if layout == "canonical":
+        return [new for role in selection.roles for new in _canonical(manifest, selection, role)]
+    if layout == "per_layer":
+        return [
+            _cut(manifest, selection, role, (layer,), f"layers.{layer}.{role.word}", "BHTD")
+            for role in selection.roles
+            for layer in selection.layers(manifest, role)
+        ]
+    news = []
+    for entry in manifest.tensors:
+        if entry.role in selection.roles and entry.axes is not None:
+            assert entry.first_layer is not None
+            count = entry.shape[entry.axes.index("L")] if "L" in entry.axes else 1
+            mine = range(entry.first_layer, entry.first_layer + count)
+            layers = tuple(each for each in selection.layers(manifest, entry.role) if each in mine)
+            if layers:
+                news.append(_cut(manifest, selection, entry.role, layers, entry.name, entry.axes))
+    return news
+
+
+def _canonical(manifest: Manifest, selection: Selection, role: Role) -> list[_NewTensor]:
+    layers = selection.layers(manifest, role)
+    if not layers:
+        return []
+    parts = manifest.parts_by_layer()
+    shapes = {_role_shape(parts[layer], role) for layer in layers}
+    if len(shapes) > 1:
+        raise UsageError(
+            "E101",
+            f"canonical layout holds layers of one shape, these {role.word}s have {len(shapes)}; "
+            "choose with --layers, or take --layout per_layer",
+        )
+    return [_cut(manifest, selection, role, layers, role.word, "BLHTD")]
+
+
+def _role_shape(part: Part, role: Role) -> tuple[int, int, int, int, DType]:
+    shape = part.roles[role]
+    return (part.batch, part.kv_heads, part.tokens, shape.head_dim, shape.dtype)
+
+
+def _cut(
+    manifest: Manifest,
+    selection: Selection,
+    role: Role,
+    layers: tuple[int, ...],
+    name: str,
+    axes: str,
+) -> _NewTensor:
+    part = manifest.parts_by_layer()[layers[0]]
+    shape = part.roles[role]
+    lengths = {
+        "B": part.batch,
+        "L": len(layers),
+        "H": len(selection.heads(part.kv_heads)),
+        "T": len(selection.tokens(part.tokens)),
+        "D": shape.head_dim,
+    }
+    sizes = tuple(lengths[letter] for letter in axes)
+    return _NewTensor(name, str(shape.dtype), role, axes, sizes, layers)
+
+
+def _total(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> int:
+    return sum(math.prod(shape) * BITS[dtype] // 8 for _, dtype, shape in tensors)
+
+
+def _metadata(
+    metadata: Mapping[str, str], manifest: Manifest, selection: Selection, layout: str
+) -> dict[str, str]:
+    stale = [*STALE, *(STALE_HEADS if selection.cuts_heads else ())]
+    kept = {key: text for key, text in metadata.items() if key not in stale}
+    if selection.cuts_layers and layout != "per_layer":
+        layers = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
+        kept["layer_indices"] = jsontext.canonical(sorted(layers))
+    return kept

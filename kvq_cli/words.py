@@ -1,0 +1,90 @@
+"""words: what every part of kvq calls things: role, dtype, reason, page key, page spec.
+
+Spec: formats/README.md, section "Words".
+
+Shape letters: H kv heads, T tokens, D channels. This module needs no NumPy, so that
+headers and indexes are read without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+
+class Role(IntEnum):
+    """Which half of the cache; the number is what containers store."""
+
+    KEY = 0
+    VALUE = 1
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class DType(StrEnum):
+    """Element types that lossy codecs take, under their safetensors names."""
+
+    F16 = "F16"
+    BF16 = "BF16"
+    F32 = "F32"
+
+    @property
+    def size(self) -> int:
+        return 4 if self is DType.F32 else 2
+
+    @property
+    def bits(self) -> str:
+        """NumPy's name for the unsigned integers that carry the element bits."""
+        return "<u4" if self is DType.F32 else "<u2"
+
+
+class Reason(IntEnum):
+    """Why a page is raw although a rule named another codec; the number is stored."""
+
+    NONE = 0
+    PROTECTED = 1
+    BUDGET = 2
+    UNSUPPORTED = 3
+    NON_FINITE = 4
+    LARGER = 5
+
+    @property
+    def word(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PageKey:
+    """Where a page lies; the field order is the order of pages in a container."""
+
+    role: Role
+    batch: int
+    layer: int
+    start: int  # first token
+    head_set: int  # a number in the container's table of head sets
+    stop: int  # one past the last token
+    layers: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PageSpec:
+    """All that a codec's layout may depend on."""
+
+    heads: int
+    tokens: int
+    channels: int
+    dtype: DType
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.heads, self.tokens, self.channels)
+
+    @property
+    def elements(self) -> int:
+        return self.heads * self.tokens * self.channels
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * self.dtype.size

@@ -1,0 +1,371 @@
+"""The contract of codecs, over every entry of CODECS, its parameters, dtypes and shapes.
+
+A new lossy codec adds its stated error bound to BOUNDS; everything else runs by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import warnings
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvq_cli.codecs import NonFinite, page_of
+from kvq_cli.codecs.registry import CODECS, codec_from_json, codec_to_json
+from kvq_cli.errors import CodecError
+from kvq_cli.numerics import tiles
+from kvq_cli.numerics.bits import INFINITY, MAGNITUDE, widen
+from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.page import DType, Page, PageSpec
+from kvq_cli.planes import cut, pack, packed_sizes, unpack
+
+FORMATS = Path(__file__).parents[2] / "formats"
+DTYPES = list(DType)
+CHANNELS = [1, 8, 33, 64, 80, 96, 128, 256]
+
+
+def int8_bound(codec, planes, exact):
+    """formats/codecs/int8.md, section "Error": 0.5001 scales, besides the final rounding."""
+    return 0.5001 * planes["scales"].astype(np.float64) + np.zeros_like(exact)
+
+
+# (codec, planes, exact float64 values) to the largest error, the dtype's own rounding apart.
+BOUNDS = {"int8": int8_bound}
+
+
+def choices(hint):
+    if get_origin(hint) in (Union, types.UnionType):
+        return [value for one in get_args(hint) for value in choices(one)]
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [False, True] if hint is bool else []
+
+
+def instances():
+    """Each codec with its defaults, and with every other value of one parameter at a time."""
+    for kind in CODECS.values():
+        codec = kind()
+        yield codec
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            for value in choices(hints[field.name]):
+                if value != getattr(codec, field.name):
+                    try:
+                        yield replace(codec, **{field.name: value})
+                    except ValueError:
+                        continue
+
+
+INSTANCES = list(instances())
+every_codec = pytest.mark.parametrize("codec", INSTANCES, ids=repr)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def natural(spec, seed=0):
+    """A page like a cache: channels of their own size, a constant channel, a small token."""
+    rng = np.random.default_rng(seed)
+    channel = np.exp2(rng.uniform(-3, 3, (spec.heads, 1, spec.channels)))
+    values = rng.standard_normal(spec.shape) * channel
+    values[:, 0] *= 0.05
+    values[..., 0] += 60
+    return page(values, spec.dtype)
+
+
+def page(values, dtype):
+    spec = PageSpec(*values.shape, dtype)
+    if dtype is DType.F16:
+        return Page(spec, values.astype(np.float16).view(np.uint16))
+    words = values.astype(np.float32).view(np.uint32)
+    return Page(spec, words if dtype is DType.F32 else (words >> 16).astype(np.uint16))
+
+
+def painted(spec, word):
+    return Page(spec, np.full(spec.shape, word, spec.dtype.bits))
+
+
+def numbers(bits, dtype):
+    out = np.empty(bits.shape, np.float32)
+    widen(bits, dtype, out)
+    return out.astype(np.float64)
+
+
+def encoded(codec, original):
+    """Planes as a reader gets them: packed, unpacked, read-only."""
+    layout = codec.layout(original.spec)
+    planes = codec.encode(original, Scratch())
+    packed = [bytes(plane) for plane in pack(layout, planes)]
+    return unpack(layout, [memoryview(plane) for plane in packed])
+
+
+def decoded(codec, planes, spec, dtype=None):
+    into = page_of(PageSpec(*spec.shape, dtype or spec.dtype))
+    into.bits.view(np.uint8).fill(0xA5)
+    codec.decode(planes, spec, into, Scratch())
+    return into.bits
+
+
+def check_error(codec, original):
+    """Exact, or within the stated bound plus half a unit in the last place."""
+    planes = encoded(codec, original)
+    restored = decoded(codec, planes, original.spec)
+    if codec.lossless:
+        assert np.array_equal(restored, original.bits)
+        return
+    dtype = original.spec.dtype
+    exact, found = numbers(original.bits, dtype), numbers(restored, dtype)
+    digits = {DType.F16: 11, DType.BF16: 8, DType.F32: 24}[dtype]
+    least = {DType.F16: -24, DType.BF16: -133, DType.F32: -149}[dtype]
+    unit = np.exp2(np.maximum(np.frexp(found)[1] - digits, least).astype(float))
+    bound = BOUNDS[codec.name](codec, planes, exact)
+    assert (np.abs(found - exact) <= bound + unit / 2).all()
+
+
+def refusal_of(call, *arguments):
+    """The CodecError of a call, or None; anything else it raises is a failure."""
+    try:
+        call(*arguments)
+    except CodecError as refusal:
+        return refusal
+    return None
+
+
+def encodes(codec, original):
+    """Whether the page can be held; if not, it must be E501 and nothing about NaN."""
+    refusal = refusal_of(codec.encode, original, Scratch())
+    if refusal is None:
+        return True
+    assert refusal.error_id == "E501"
+    assert not isinstance(refusal, NonFinite)
+    assert not codec.lossless
+    return False
+
+
+@every_codec
+@every_dtype
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize(("heads", "tokens"), [(1, 1), (1, 40), (3, 24), (2, 23)])
+def test_round_trip(codec, dtype, heads, tokens, channels):
+    """Packed sizes are the layout's, the page is not written to, the error is in bounds."""
+    original = natural(PageSpec(heads, tokens, channels, dtype))
+    original.bits.flags.writeable = False
+    before = original.bits.copy()
+    layout = codec.layout(original.spec)
+    planes = codec.encode(original, Scratch())
+    assert tuple(map(len, pack(layout, planes))) == packed_sizes(layout)
+    assert np.array_equal(original.bits, before)
+    check_error(codec, original)
+
+
+@every_codec
+@every_dtype
+def test_layout_is_one_shape_for_one_spec(codec, dtype):
+    """Names are unique, axes match shapes, sizes do not depend on the page's content."""
+    for spec in (PageSpec(1, 1, 1, dtype), PageSpec(2, 40, 33, dtype)):
+        layout = codec.layout(spec)
+        assert len({plane.name for plane in layout}) == len(layout)
+        for plane in layout:
+            assert len(plane.axes) == len(plane.shape)
+            assert np.dtype(plane.dtype).str == plane.dtype
+            for letter, length in zip(plane.axes, plane.shape, strict=True):
+                assert letter != "H" or length == spec.heads
+                assert letter != "T" or length == spec.tokens
+
+
+@every_codec
+def test_params_survive_json(codec):
+    """A codec is what its JSON says, and its JSON states every parameter."""
+    text = json.loads(json.dumps(codec_to_json(codec)))
+    again = codec_from_json(text["name"], text["params"], "", revision=text["revision"])
+    assert again == codec
+    assert list(text["params"]) == sorted(field.name for field in fields(codec))
+    assert hash(again) == hash(codec)
+
+
+@every_codec
+@every_dtype
+@pytest.mark.parametrize("channels", [33, 64])
+def test_a_slice_of_planes_is_a_slice_of_the_page(codec, dtype, channels):
+    """Heads and tokens, by range, step or list, decode to the same bits as the whole page."""
+    spec = PageSpec(4, 40, channels, dtype)
+    planes = encoded(codec, natural(spec))
+    whole = decoded(codec, planes, spec)
+    cuts = [
+        (slice(1, 3), slice(5, 6)),
+        (slice(0, 4, 2), slice(3, 37, 5)),
+        (np.array([3, 0]), slice(0, 40)),
+        (slice(0, 4), np.array([39, 0, 7])),
+    ]
+    for heads, tokens in cuts:
+        expected = whole[heads][:, tokens]
+        piece = cut(codec.layout(spec), planes, heads, tokens)
+        part = PageSpec(*expected.shape, dtype)
+        assert np.array_equal(decoded(codec, piece, part), expected)
+
+
+@every_codec
+@every_dtype
+def test_bytes_do_not_depend_on_memory(codec, dtype):
+    """Strided and Fortran-ordered pages, and pages inside a larger array, give the same planes."""
+    original = natural(PageSpec(3, 30, 33, dtype))
+    expected = encoded(codec, original)
+    larger = np.zeros((3, 60, 33), dtype.bits)
+    larger[:, ::2] = original.bits
+    for bits in (np.asfortranarray(original.bits), larger[:, ::2]):
+        found = encoded(codec, Page(original.spec, bits))
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+@every_codec
+@every_dtype
+@pytest.mark.parametrize("size", [1, 40, 33 * 7, 33 * 60])
+def test_bytes_do_not_depend_on_tiles(codec, dtype, size, monkeypatch):
+    """However a page is cut for the cache, planes and restored bits are the same."""
+    original = natural(PageSpec(3, 30, 33, dtype))
+    planes = encoded(codec, original)
+    restored = decoded(codec, planes, original.spec)
+    monkeypatch.setattr(tiles.tiles, "__defaults__", (size,))
+    found = encoded(codec, original)
+    assert all(np.array_equal(found[name], planes[name]) for name in planes)
+    assert np.array_equal(decoded(codec, planes, original.spec), restored)
+
+
+@every_codec
+@every_dtype
+def test_scratch_holds_no_memory(codec, dtype):
+    """A scratch that has seen other pages gives the same planes as a fresh one."""
+    scratch = Scratch()
+    for spec in (PageSpec(2, 50, 64, dtype), PageSpec(1, 3, 8, dtype), PageSpec(2, 50, 33, dtype)):
+        original = natural(spec)
+        found = {name: plane.copy() for name, plane in codec.encode(original, scratch).items()}
+        expected = encoded(codec, original)
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)
+        into = page_of(spec)
+        codec.decode(expected, spec, into, scratch)
+        assert np.array_equal(into.bits, decoded(codec, expected, spec))
+
+
+@every_codec
+@every_dtype
+def test_other_dtypes_are_near(codec, dtype):
+    """Decoding to another dtype gives the same numbers, rounded to it."""
+    original = natural(PageSpec(2, 30, 33, dtype))
+    planes = encoded(codec, original)
+    wide = numbers(decoded(codec, planes, original.spec, DType.F32), DType.F32)
+    for target in DTYPES:
+        found = numbers(decoded(codec, planes, original.spec, target), target)
+        unit = {DType.F16: 2.0**-11, DType.BF16: 2.0**-8, DType.F32: 0}[target]
+        assert (np.abs(found - wide) <= unit * np.abs(wide) + 2.0**-25).all()
+
+
+@every_codec
+@every_dtype
+def test_corners_are_exact_bounded_or_refused(codec, dtype):
+    """Zeros, subnormals and the largest numbers: in bounds, or E501."""
+    spec = PageSpec(2, 30, 33, dtype)
+    sign = 1 << (8 * dtype.size - 1)
+    top = INFINITY[dtype] - 1
+    mantissa = {DType.F16: 10, DType.BF16: 7, DType.F32: 23}[dtype]
+    rng = np.random.default_rng(5)
+    subnormal = rng.integers(0, 1 << mantissa, spec.shape).astype(dtype.bits)
+    signs = rng.integers(0, 2, spec.shape).astype(dtype.bits) * np.dtype(dtype.bits).type(sign)
+    pages = [painted(spec, word) for word in (0, sign, 1, sign | 1, top, sign | top)]
+    pages += [Page(spec, subnormal | signs), Page(spec, signs | np.dtype(dtype.bits).type(top))]
+    mixed = natural(spec).bits.copy()
+    mixed[0, 1], mixed[1, :, 3], mixed[0, 2, 2], mixed[1, 5] = 0, 1, top, 1
+    pages.append(Page(spec, mixed))
+    for original in pages:
+        if encodes(codec, original):
+            check_error(codec, original)
+
+
+@every_codec
+@every_dtype
+@pytest.mark.parametrize("extra", [0, 1, -1])
+def test_non_finite_is_exact_or_named(codec, dtype, extra):
+    """Infinity and NaN come back bit for bit, or the first one is named."""
+    original = natural(PageSpec(3, 30, 33, dtype))
+    quietest = MAGNITUDE[dtype] if extra < 0 else INFINITY[dtype] + extra
+    original.bits[1, 7, 5] = original.bits[1, 8, 0] = quietest
+    if codec.lossless:
+        check_error(codec, original)
+        return
+    with pytest.raises(NonFinite) as refusal:
+        codec.encode(original, Scratch())
+    assert refusal.value.error_id == "E501"
+    assert refusal.value.first == (1, 7, 5)
+    assert refusal.value.heads.tolist() == [False, True, False]
+
+
+@every_codec
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_hostile_planes_decode_or_are_refused(codec, data):
+    """Random planes of the right sizes give a page or E502, without a warning."""
+    dtype = data.draw(st.sampled_from(DTYPES))
+    shape = [data.draw(st.sampled_from(sizes)) for sizes in ([1, 2], [1, 3, 30], [1, 3, 8, 33])]
+    spec = PageSpec(*shape, dtype)
+    seed = data.draw(st.integers(0, 1 << 32))
+    rng = np.random.default_rng(seed)
+    fill = data.draw(st.sampled_from([None, 0, 0x7F, 0x80, 0xFF]))
+    layout = codec.layout(spec)
+    packed = [
+        rng.bytes(plane.nbytes) if fill is None else bytes([fill]) * plane.nbytes
+        for plane in layout
+    ]
+    planes = unpack(layout, [memoryview(plane) for plane in packed])
+    target = data.draw(st.sampled_from(DTYPES))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refusal = refusal_of(decoded, codec, planes, spec, target)
+    if refusal is not None:
+        assert refusal.error_id in ({"E502"} if target is dtype else {"E501", "E502"})
+
+
+@every_codec
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_any_page_is_exact_bounded_or_refused(codec, data):
+    """Arbitrary bits, most of them far from any cache, keep the promise of the codec."""
+    dtype = data.draw(st.sampled_from(DTYPES))
+    shape = [data.draw(st.integers(1, most)) for most in (3, 30, 20)]
+    spec = PageSpec(*shape, dtype)
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    bits = rng.integers(0, 1 << (8 * dtype.size), spec.shape).astype(dtype.bits)
+    if not codec.lossless:
+        finite = (bits & MAGNITUDE[dtype]) < INFINITY[dtype]
+        bits = np.where(finite, bits, 0).astype(dtype.bits)
+    original = Page(spec, bits)
+    if encodes(codec, original):
+        check_error(codec, original)
+
+
+@pytest.mark.parametrize("key", CODECS, ids=str)
+def test_every_codec_is_complete(key):
+    """A codec has a page with its name, revision, parameters and planes, vectors, and a bound."""
+    name, revision = key
+    kind = CODECS[key]
+    codec = kind()
+    text = (FORMATS / "codecs" / f"{name}.md").read_text()
+    assert text.startswith(f"# {name}\n")
+    assert re.search(rf"^Revision: {revision}$", text, re.MULTILINE)
+    for field in fields(kind):
+        default = json.dumps(getattr(codec, field.name))
+        row = re.search(rf"^\| `{field.name}` \|.*$", text, re.MULTILINE)
+        assert row, f"the page lists no parameter {field.name}"
+        assert f"`{default}`" in row.group()
+        for value in choices(get_type_hints(kind)[field.name]):
+            assert f"`{json.dumps(value)}`" in row.group()
+    for dtype in DTYPES:
+        for plane in codec.layout(PageSpec(2, 40, 64, dtype)):
+            assert f"| `{plane.name}` |" in text, f"the page lists no plane {plane.name}"
+    assert (FORMATS / "vectors" / "codecs" / f"{name}.json").is_file()
+    assert codec.lossless or name in BOUNDS
+    assert isinstance(codec.lossless, bool)

@@ -1,0 +1,235 @@
+"""header: the members of a container's header, checked against formats/container.md.
+
+Part of the reference reader: written from `formats/` alone, without kvq_cli.
+`read_header` returns a Header, from which a reader knows what every chunk may hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+from reference.decoders import CODECS, WIDTHS
+from reference.refused import need
+
+ROLES = ("key", "value")
+LAYOUTS = ("canonical", "per_layer")
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8}
+BITS |= {"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16}
+BITS |= {"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
+BITS |= {"C64": 64, "F64": 64, "I64": 64, "U64": 64}
+IDENTITY = frozenset(
+    "model model_revision architecture tokenizer tokenizer_revision engine engine_version"
+    " cache_class compute_dtype attention_kind attention_scale query_heads rope_state rope_style"
+    " rope_theta rope_scaling layer_types layer_indices source_layers sliding_window qkv_bias".split()
+)
+CONTENT = (
+    "schema layout identity tensors parts head_sets codecs profiles token_offset continues probe"
+    " queries_digest calibration_digest"
+)
+SHAPE = (
+    "schema_version role attention_kind batch layers kv_heads query_heads tokens head_dim dtype"
+    " rope_state"
+)
+
+
+@dataclass(frozen=True)
+class Slab:
+    """What all pages of one role and layer share."""
+
+    batch: int
+    heads: int
+    tokens: int
+    channels: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Header:
+    content: dict[str, Any]
+    storage: dict[str, Any]
+    slabs: dict[tuple[int, int], Slab]  # by role number and layer
+
+
+def canonical(value: Any) -> bytes:
+    text = json.dumps(
+        value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
+    )
+    return text.encode()
+
+
+def tagged(tag: str, *parts: bytes) -> bytes:
+    return blake3(b"\0".join([tag.encode(), b""]) + b"".join(parts)).digest()
+
+
+def read_header(text: bytes, alignment: int) -> Header:
+    """The header of this text; Refused where a member is not what the spec says."""
+    try:
+        value = json.loads(text)
+        again = canonical(value)
+    except (ValueError, RecursionError) as error:
+        need(False, f"header is not JSON: {error}")
+    need(again == text, "header is not canonical JSON")
+    members(value, "content storage")
+    content, storage = value["content"], value["storage"]
+    members(storage, "alignment entropy level writer")
+    need(integer(storage["alignment"]) == alignment, "alignment differs from the preamble's")
+    need(storage["entropy"] in ("zstd", "none"), "storage.entropy")
+    need(1 <= integer(storage["level"]) <= 22, "storage.level")
+    string(storage["writer"])
+    return Header(content, storage, check_content(content))
+
+
+def members(value: Any, names: str) -> None:
+    need(type(value) is dict and set(value) == set(names.split()), f"members are not {names}")
+
+
+def integer(value: Any, low: int = 0, high: int = 2**63 - 1) -> int:
+    need(type(value) is int and low <= value <= high, f"not an integer of {low} to {high}")
+    return value
+
+
+def string(value: Any) -> str:
+    need(type(value) is str, "not a string")
+    return value
+
+
+def array(value: Any) -> list[Any]:
+    need(type(value) is list, "not an array")
+    return value
+
+
+def digest_text(value: Any) -> None:
+    need(type(value) is str and len(value) == 71 and value.startswith("blake3:"), "not a digest")
+    need(set(value[7:]) <= set("0123456789abcdef"), "not a digest")
+
+
+def check_content(content: Any) -> dict[tuple[int, int], Slab]:
+    members(content, CONTENT)
+    need(content["schema"] == "kvq_container_v1", "content.schema")
+    need(string(content["layout"]) in LAYOUTS, "content.layout")
+    need(type(content["identity"]) is dict, "content.identity")
+    need(IDENTITY >= set(content["identity"]), "content.identity has an unknown key")
+    for value in content["identity"].values():
+        string(value)
+    integer(content["token_offset"])
+    need(content["probe"] in ("none", "self", "capture", "file"), "content.probe")
+    for name in ("continues", "queries_digest", "calibration_digest"):
+        if content[name] is not None:
+            digest_text(content[name])
+    for heads in array(content["head_sets"]):
+        numbers = [integer(head, 0, 2**16 - 1) for head in array(heads)]
+        need(bool(numbers) and numbers == sorted(set(numbers)), "head set is not ascending")
+    for codec in array(content["codecs"]):
+        members(codec, "name revision params")
+        known = CODECS.get((string(codec["name"]), integer(codec["revision"])))
+        need(known is not None, "unknown codec")
+        known.check(codec["params"])
+    check_profiles(array(content["profiles"]))
+    slabs = check_parts(array(content["parts"]))
+    need(bound(array(content["tensors"])) == slabs, "tensors and parts contradict each other")
+    return slabs
+
+
+def check_profiles(profiles: list[Any]) -> None:
+    roles = []
+    for entry in profiles:
+        members(entry, "roles profile digest")
+        need(type(entry["profile"]) is dict, "profile is not an object")
+        need(entry["profile"].get("schema") == "kvq_profile_v1", "profile.schema")
+        need(not {"storage", "description"} & set(entry["profile"]), "profile has storage")
+        digest = tagged("kvq_profile_v1", canonical(entry["profile"])).hex()
+        need(entry["digest"] == "blake3:" + digest, "profile digest does not hold")
+        roles += array(entry["roles"])
+    need(all(role in ROLES for role in roles) and len(roles) == len(set(roles)), "profile roles")
+
+
+def check_parts(parts: list[Any]) -> dict[tuple[int, int], Slab]:
+    slabs: dict[tuple[int, int], Slab] = {}
+    used: set[int] = set()
+    for part in parts:
+        members(part, "layers batch kv_heads tokens key value")
+        batch, heads = integer(part["batch"], 1, 2**16), integer(part["kv_heads"], 1, 2**16)
+        tokens, layers = integer(part["tokens"], 1, 2**40), layers_of(part["layers"])
+        need(used.isdisjoint(layers), "a layer lies in two parts")
+        used.update(layers)
+        need(part["key"] is not None or part["value"] is not None, "part without key and value")
+        for number, role in enumerate(ROLES):
+            if part[role] is None:
+                continue
+            members(part[role], "head_dim dtype shape shape_digest")
+            channels = integer(part[role]["head_dim"], 1, 2**20)
+            dtype = string(part[role]["dtype"])
+            need(dtype in WIDTHS, "part dtype")
+            slab = Slab(batch, heads, tokens, channels, dtype)
+            check_shape(part[role], role, slab, len(layers))
+            slabs |= {(number, layer): slab for layer in layers}
+    return slabs
+
+
+def layers_of(pairs: Any) -> list[int]:
+    layers: list[int] = []
+    for pair in array(pairs):
+        need(len(array(pair)) == 2, "layers are pairs")
+        start, stop = integer(pair[0]), integer(pair[1], 1, 2**16)
+        need(start < stop and (not layers or layers[-1] < start), "layers do not ascend")
+        layers += range(start, stop)
+    need(bool(layers), "a part without layers")
+    return layers
+
+
+def check_shape(entry: Any, role: str, slab: Slab, layers: int) -> None:
+    """The tensor shape of contract.md, with null where nobody told."""
+    shape = entry["shape"]
+    members(shape, SHAPE)
+    facts = {"schema_version": "fib_quant_kv_tensor_shape_v1", "role": role, "batch": slab.batch}
+    facts |= {"layers": layers, "kv_heads": slab.heads, "tokens": slab.tokens}
+    facts |= {"head_dim": slab.channels, "dtype": slab.dtype.lower()}
+    need({name: shape[name] for name in facts} == facts, "shape differs from its part")
+    need(shape["attention_kind"] in (None, "mha", "mqa", "gqa"), "attention_kind")
+    ropes = (None, "pre_rope", "post_rope") if role == "key" else ("not_applicable",)
+    need(shape["rope_state"] in ropes, "rope_state")
+    if shape["query_heads"] is not None:
+        integer(shape["query_heads"], 1, 2**32 - 1)
+        need(shape["query_heads"] % slab.heads == 0, "kv_heads do not divide query_heads")
+    mha = shape["attention_kind"] == "mha" and shape["query_heads"] not in (None, slab.heads)
+    need(not mha, "mha with other query_heads")
+    need(shape["attention_kind"] != "mqa" or slab.heads == 1, "mqa with several kv_heads")
+    digest = None
+    if None not in shape.values():
+        text = json.dumps({name: shape[name] for name in SHAPE.split()}, separators=(",", ":"))
+        digest = "blake3:" + tagged(shape["schema_version"], text.encode()).hex()
+    need(entry["shape_digest"] == digest, "shape digest does not hold")
+
+
+def bound(tensors: list[Any]) -> dict[tuple[int, int], Slab]:
+    """The slabs that tensors of the source hold."""
+    slabs: dict[tuple[int, int], Slab] = {}
+    names = set()
+    for tensor in tensors:
+        members(tensor, "name dtype shape nbytes role axes first_layer")
+        names.add(string(tensor["name"]))
+        shape = [integer(length) for length in array(tensor["shape"])]
+        need(len(shape) <= 8 and string(tensor["dtype"]) in BITS, "tensor shape or dtype")
+        bits = math.prod(shape) * BITS[tensor["dtype"]]
+        need(bits % 8 == 0 and integer(tensor["nbytes"]) == bits // 8, "tensor nbytes")
+        if tensor["role"] is None:
+            need(tensor["axes"] is None and tensor["first_layer"] is None, "unbound tensor")
+            continue
+        need(tensor["role"] in ROLES and tensor["dtype"] in WIDTHS, "bound tensor")
+        axes = string(tensor["axes"])
+        need(len(axes) == len(shape) == len(set(axes)), "axes do not suit the shape")
+        need(set("HTD") <= set(axes) <= set("BLHTD") and axes[-1] == "D", "axes")
+        length = {"B": 1, "L": 1} | dict(zip(axes, shape, strict=True))
+        first = integer(tensor["first_layer"])
+        need(first + length["L"] <= 2**16, "too many layers")
+        slab = Slab(length["B"], length["H"], length["T"], length["D"], tensor["dtype"])
+        for layer in range(first, first + length["L"]):
+            place = ROLES.index(tensor["role"]), layer
+            need(place not in slabs, "a layer is bound twice")
+            slabs[place] = slab
+    need(len(names) == len(tensors), "a tensor name occurs twice")
+    return slabs

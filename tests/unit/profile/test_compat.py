@@ -1,0 +1,158 @@
+"""from_kv_profile: a fib_quant KV profile as the Profile that it stands for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvq_cli import profile
+from kvq_cli.codecs.registry import codec_from_json
+from kvq_cli.contract.geometry import KvPageGeometryV1
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1, KvQualityBudgetV1
+from kvq_cli.contract.shape import KvTensorShapeV1
+from kvq_cli.contract.vector_profile import FibQuantProfileV1
+from kvq_cli.contract.words import (
+    KvAttentionKind,
+    KvAxisPolicyV1,
+    KvDType,
+    KvFallbackModeV1,
+    KvRole,
+    KvRopeState,
+)
+from kvq_cli.errors import ProfileError
+from kvq_cli.profile import Budget, Fallback, Protected, Range, Rule, from_kv_profile, runs
+from kvq_cli.words import Reason, Role
+
+ZERO = "blake3:" + 64 * "0"
+RAW, LOSSLESS = (codec_from_json(name, {}, "") for name in ("raw", "lossless"))
+SHAPE = KvTensorShapeV1(
+    role=KvRole.KEY,
+    attention_kind=KvAttentionKind.GQA,
+    batch=1,
+    layers=6,
+    kv_heads=5,
+    query_heads=10,
+    tokens=40,
+    head_dim=64,
+    dtype=KvDType.F16,
+    rope_state=KvRopeState.POST_ROPE,
+)
+KV_PROFILE = KvCompressionProfileV1.from_parts(
+    "run 7",
+    SHAPE,
+    FibQuantProfileV1.paper_default(64, 4, 256, 42),
+    codebook_digest=ZERO,
+    rotation_digest=ZERO,
+    axis_policy=KvAxisPolicyV1.RAW,
+    page_geometry=KvPageGeometryV1.new(16, 64, 1040),
+)
+
+
+def test_raw_becomes_a_rule_for_its_role():
+    """The codec is raw with no reason; page size and defaults come over."""
+    made = from_kv_profile(KV_PROFILE, SHAPE)
+    assert made.rules == (Rule(RAW, Role.KEY), Rule(LOSSLESS))
+    assert (made.name, made.page_tokens) == ("kv-profile", 16)
+    assert (made.budget, made.calibration_digest) == (None, None)
+    assert (made.protected, made.fallback) == (Protected(), Fallback.KEEP_RAW)
+    (run,) = runs(made, Role.KEY, 0, layers=6, heads=5, tokens=40)
+    assert (run.codec, run.reason) == (RAW, Reason.NONE)
+
+
+def test_declarations_come_over():
+    """Protection, fallback, budget, calibration and a usable id are the KV profile's."""
+    source = replace(
+        KV_PROFILE,
+        profile_id="run-7",
+        protected_policy=KvProtectedPolicyV1(
+            first_tokens_raw=4, last_tokens_raw=1, raw_layers=(5, 0, 1, 1), raw_heads=(3,)
+        ),
+        fallback_policy=KvFallbackPolicyV1(mode=KvFallbackModeV1.FAIL_CLOSED),
+        quality_budget=KvQualityBudgetV1(
+            max_attention_tv=0.5,
+            max_logit_mse=-0.0,
+            fallback_on_violation=KvFallbackModeV1.FAIL_CLOSED,
+        ),
+        calibration_digest=ZERO,
+    )
+    made = from_kv_profile(source, SHAPE)
+    assert made.name == "run-7"
+    assert made.protected == Protected(4, 1, (Range(0, 2), Range(5, 6)), (Range(3, 4),))
+    assert made.fallback is Fallback.FAIL_CLOSED
+    assert made.budget == Budget(
+        max_logit_mse=0.0, max_attention_tv=0.5, on_violation=Fallback.FAIL_CLOSED
+    )
+    assert str(made.budget.max_logit_mse) == "0.0"
+    assert made.calibration_digest == ZERO
+    assert profile.parse_profile(made.to_json()) == made
+
+
+@pytest.mark.parametrize(
+    "axis",
+    [
+        KvAxisPolicyV1.PER_TOKEN,
+        KvAxisPolicyV1.PER_CHANNEL,
+        KvAxisPolicyV1.ROLE_AWARE_KIVI_STYLE,
+    ],
+)
+def test_what_needs_fibquant_is_refused(axis):
+    """No axis policy is silently stored raw."""
+    with pytest.raises(ProfileError) as refusal:
+        from_kv_profile(replace(KV_PROFILE, axis_policy=axis), SHAPE)
+    assert (refusal.value.error_id, refusal.value.pointer) == ("E403", "/axis_policy")
+
+
+def test_another_shape_is_refused():
+    """A KV profile serves the shape it is bound to."""
+    with pytest.raises(ProfileError) as refusal:
+        from_kv_profile(KV_PROFILE, replace(SHAPE, tokens=41))
+    assert refusal.value.error_id == "E402"
+
+
+def test_pages_have_a_limit():
+    """Pages larger than a profile allows are refused, not cut."""
+    shape = replace(SHAPE, tokens=70_000)
+    source = replace(
+        KV_PROFILE,
+        shape_digest=shape.digest(),
+        page_geometry=KvPageGeometryV1.new(65_537, 64, 1040),
+    )
+    with pytest.raises(ProfileError) as refusal:
+        from_kv_profile(source, shape)
+    assert (refusal.value.error_id, refusal.value.pointer) == (
+        "E404",
+        "/page_geometry/tokens_per_page",
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.builds(
+        KvProtectedPolicyV1,
+        first_tokens_raw=st.integers(0, 40),
+        last_tokens_raw=st.integers(0, 40),
+        raw_layers=st.lists(st.integers(0, 5), max_size=4).map(tuple),
+        raw_heads=st.lists(st.integers(0, 4), max_size=4).map(tuple),
+    )
+)
+def test_protection_is_the_same_for_every_vector(policy):
+    """What the KV profile protects is what the runs protect."""
+    made = from_kv_profile(replace(KV_PROFILE, protected_policy=policy), SHAPE)
+    for layer in range(6):
+        for run in runs(made, Role.KEY, layer, layers=6, heads=5, tokens=40):
+            for head in run.heads:
+                for token in range(run.start, run.stop):
+                    is_raw = run.reason is Reason.PROTECTED
+                    assert is_raw == policy.is_protected(SHAPE, layer, head, token)
+
+
+def test_a_file_of_the_other_kind_is_read(tmp_path):
+    """load_profile gives back the KV profile that was written."""
+    path = tmp_path / "kv.json"
+    path.write_text(json.dumps(KV_PROFILE.to_json()))
+    assert profile.load_profile(path) == KV_PROFILE
