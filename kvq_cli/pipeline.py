@@ -29,7 +29,7 @@ from kvq_cli.errors import UsageError
 from kvq_cli.profile import Profile, Storage
 from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.steps import expect, measure, reports
-from kvq_cli.steps.audited import AHEAD, check_stored, read_all
+from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.choose import choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.encode import Encoder, batches, front_chunks
@@ -94,11 +94,11 @@ def write_container(
     """The story of compress, from plan to footer."""
     encoder = Encoder(plan)
     writer = Writer(plan.manifest, write)
-    total = plan.capture.source.header.file_size
+    total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.role is not None)
     with thread_pool(threads) as pool:
         for front in front_chunks(plan):
             writer.append(front)
-        for batch in in_order(pool, encoder.encode_batch, batches(plan.pages()), AHEAD):
+        for batch in in_order(pool, encoder.encode_batch, batches(plan.pages())):
             for page in batch:
                 writer.append_page(page.coded, page.record, page.source_digest)
                 tally.add(page)
@@ -199,6 +199,8 @@ def stats(
     capture: Capture | None
     with ExitStack() as stack:
         if kind_of(path) == "capture":
+            if against:
+                raise UsageError("E101", "--against is for containers; a capture is its own")
             capture = stack.enter_context(capture_input(path))
             fd = stack.enter_context(spool())
             choices = choose_profiles(profiles, shapes_of(capture))

@@ -103,7 +103,9 @@ def _wide(bits: NDArray[Any], dtype: DType, scratch: Scratch, name: str) -> NDAr
     words = scratch.take(f"{name}.f32", bits.shape, np.uint32)
     convert(bits, dtype, DType.F32, words, scratch)
     wide = scratch.take(name, bits.shape, np.float64)
-    np.copyto(wide, words.view(np.float32))
+    # A signalling NaN is no reason to warn: it is counted, and left out.
+    with np.errstate(invalid="ignore"):
+        np.copyto(wide, words.view(np.float32))
     return wide
 
 

@@ -138,9 +138,7 @@ def sizes(path: Path) -> dict[str, Any]:
     source = sum(block.nbytes for _, block in blocks)
     best = zstandard.ZstdCompressor(level=19)
     plain = len(best.compress(b"".join(block.tobytes() for _, block in blocks)))
-    over = {
-        f"zstd_{level}_over_bound": round(total / limit - 1, 4) for level, total in totals.items()
-    }
+    over = {f"over_bound_{level}": round(total / limit - 1, 4) for level, total in totals.items()}
     ratio = {"ratio": round(source / totals[1], 4), "bound_ratio": round(source / limit, 4)}
     return {"file": path.name, **ratio, **over, "zstd_19_ratio": round(source / plain, 4)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -42,12 +43,16 @@ def each_input(
     results = []
     stream = sys.stderr if data_on_stdout else sys.stdout
     for name in names:
+        begin = time.monotonic()
         try:
             result = story(name).to_json()
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | BrokenPipeError):
-                raise
+        except BrokenPipeError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other inputs are still to be done
+            render.end_progress(common, begin)
             result = {"path": name, "error": failure(error, name, silent=silent)}
+        else:
+            render.end_progress(common, begin)
         broken = result.get("broken") or []
         for each in broken if not silent else ():
             complain(each["error_id"], f"{name}: {each['message']}")
@@ -70,7 +75,9 @@ def failure(error: BaseException, name: str | None, *, silent: bool = False) -> 
     """Print the one line of an error; its members for a report."""
     error_id, message = explain(error)
     if not silent:
-        complain(error_id, message if name is None or name in message else f"{name}: {message}")
+        who = "standard input" if name == "-" else name
+        named = who is None or message.startswith(f"{who}: ")
+        complain(error_id, message if named else f"{who}: {message}")
     if os.environ.get("KVQ_DEBUG"):
         traceback.print_exception(error)
     return {"error_id": error_id, "exit_code": exit_code(error), "message": message}
@@ -80,7 +87,8 @@ def explain(error: BaseException) -> tuple[str, str]:
     if isinstance(error, KvqError):
         return error.error_id, str(error)
     if isinstance(error, OSError):
-        return "E601", (error.strerror or str(error)).lower()
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        return "E601", where + (error.strerror or str(error)).lower()
     if isinstance(error, MemoryError):
         return "E701", "out of memory"
     return "E999", f"a bug in kvq: {type(error).__name__}: {error}"

@@ -70,6 +70,8 @@ class Common:
 def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool) -> list[str]:
     """The inputs on the command line, then those in --files-from."""
     names = list(inputs or [])
+    if files_from == "-" and "-" in names:
+        raise UsageError("E101", "standard input is named twice")
     if files_from is not None:
         names += _listed(files_from, b"\0" if null else b"\n")
     elif null:
@@ -78,7 +80,12 @@ def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool)
         raise UsageError("E101", "no input; name a file, or - for standard input")
     if names.count("-") > 1:
         raise UsageError("E101", "standard input is named twice")
-    return names
+    return [name if name == "-" else file_name(name) for name in names]
+
+
+def file_name(name: str) -> str:
+    """A name that stays a file's: a path forgets the ./ that tells a file from a stream."""
+    return os.path.abspath(name) if os.path.normpath(name) == "-" else name
 
 
 def _listed(source: str, separator: bytes) -> list[str]:

@@ -10,12 +10,16 @@ import typer
 
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
-from kvq_cli.steps.describe import InspectReport
+
+EXAMPLES = """\b
+Examples:
+  kvq profile new mine --from int8 > mine.json
+  kvq profile check mine.json"""
 
 app = typer.Typer(
     name="profile",
     help="List, show, check, digest and begin profiles.",
-    no_args_is_help=True,
+    epilog=EXAMPLES,
     rich_markup_mode=None,
 )
 
@@ -25,7 +29,13 @@ SCHEMA_FILE = Path(__file__).parent.parent / "schemas" / "profile.schema.json"
 
 @app.command("list")
 def list_profiles(json: options.Json = False) -> int:
-    """List the built-in profiles."""
+    """List the built-in profiles.
+
+    \b
+    Examples:
+      kvq profile list
+      kvq profile list --json
+    """
     from kvq_cli.profile import builtin_names
 
     common = options.Common("profile list", json)
@@ -34,21 +44,39 @@ def list_profiles(json: options.Json = False) -> int:
 
 @app.command()
 def show(sources: Sources) -> int:
-    """Print profiles in their normal form, every default written out."""
+    """Print profiles in their normal form, every default written out.
+
+    \b
+    Examples:
+      kvq profile show int8
+      kvq profile show mine.json
+    """
     common = options.Common("profile show")
     return each_input(sources, _described, common, human=_normal_form)
 
 
 @app.command()
 def check(sources: Sources, json: options.Json = False, quiet: options.Quiet = False) -> int:
-    """Check that profiles are valid; the first wrong member is named by a JSON pointer."""
+    """Check that profiles are valid; the first wrong member is named by a JSON pointer.
+
+    \b
+    Examples:
+      kvq profile check mine.json
+      kvq profile check profiles/*.json --json
+    """
     common = options.Common("profile check", json, quiet=quiet)
     return each_input(sources, _described, common, human=lambda report: _said(report, "ok"))
 
 
 @app.command()
 def digest(sources: Sources, json: options.Json = False) -> int:
-    """Print the digest that containers record: description and storage do not change it."""
+    """Print the digest that containers record: description and storage do not change it.
+
+    \b
+    Examples:
+      kvq profile digest int8
+      kvq profile digest mine.json
+    """
     common = options.Common("profile digest", json)
     return each_input(sources, _described, common, human=_sum)
 
@@ -58,7 +86,13 @@ def new(
     name: Annotated[str, typer.Argument(help="The new profile's name.")],
     base: Annotated[str, typer.Option("--from", help="Profile to begin with.")] = "int8",
 ) -> int:
-    """Print a profile to begin with: another one's normal form under a new name."""
+    """Print a profile to begin with: another one's normal form under a new name.
+
+    \b
+    Examples:
+      kvq profile new mine > mine.json
+      kvq profile new exact --from lossless
+    """
     from kvq_cli.profile import parse_profile
 
     value = _described(base).found["profile"] | {"name": name, "description": ""}
@@ -68,13 +102,20 @@ def new(
 
 @app.command()
 def schema() -> int:
-    """Print the JSON Schema of kvq profiles."""
+    """Print the JSON Schema of kvq profiles.
+
+    \b
+    Examples:
+      kvq profile schema
+      kvq profile schema > profile.schema.json
+    """
     print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")
     return 0
 
 
-def _described(source: str) -> InspectReport:
+def _described(source: str) -> Any:
     from kvq_cli.profile import Profile, load_profile
+    from kvq_cli.steps.describe import InspectReport
 
     profile = load_profile(source)
     found: dict[str, Any] = {

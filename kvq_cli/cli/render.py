@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 import unicodedata
@@ -13,15 +14,18 @@ from typing import Any, Final, TextIO
 from kvq_cli.cli.options import Color, Common
 
 PATIENCE: Final = 1.0  # seconds before a progress bar appears
+# Controls, formats, surrogates, private and unassigned characters, line separators.
+UNSAFE: Final = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def safe(text: str) -> str:
     """Text on one line without control, format or bidirectional characters."""
-    return "".join(
-        character if unicodedata.category(character)[0] != "C" else _escaped(character)
-        for character in text
-    )
+    return "".join(_escaped(each) if _unsafe(each) else each for each in text)
+
+
+def _unsafe(character: str) -> bool:
+    return unicodedata.category(character) in UNSAFE
 
 
 def size(count: float) -> str:
@@ -76,9 +80,19 @@ def _rich_table(common: Common, header: Sequence[str], cells: list[list[str]]) -
 
 def progress(common: Common, label: str) -> Callable[[int, int], None]:
     """A bar on standard error once work takes long, where a person may see it."""
-    if common.quiet or not common.progress or not sys.stderr.isatty():
-        return lambda done, total: None
-    return _Bar(label)
+    return _Bar(label) if _live(common) else lambda done, total: None
+
+
+def end_progress(common: Common, begin: float) -> None:
+    """Leave an empty line where a bar may stand since `begin`."""
+    if _live(common) and time.monotonic() - begin >= PATIENCE:
+        sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+
+def _live(common: Common) -> bool:
+    wanted = common.progress and not common.quiet
+    return wanted and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 class _Bar:
@@ -90,8 +104,7 @@ class _Bar:
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        ended = 0 < total <= done
-        if now - self._begin < PATIENCE or (now - self._last < 0.2 and not ended):
+        if now - self._begin < PATIENCE or now - self._last < 0.2:
             return
         self._last = now
         speed = done / (now - self._begin)
@@ -99,8 +112,8 @@ class _Bar:
         if total:
             left = max(0.0, (total - done) / speed) if speed else 0.0
             text = f"{text}, {min(100, 100 * done // total)} %, {left:.0f} s left"
-        end = "\n" if ended else ""
-        sys.stderr.write(f"\r\x1b[K{text}{end}")
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r\x1b[K{text[:width]}")
         sys.stderr.flush()
 
 

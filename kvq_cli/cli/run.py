@@ -19,6 +19,11 @@ from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, USAGE
 ParserError: Final[Any] = typer.BadParameter.__mro__[2]
 
 EPILOG: Final = """\b
+Examples:
+  kvq compress cache.safetensors --profile int8
+  kvq verify cache.safetensors.kvq --against cache.safetensors
+
+\b
 Exit codes: 0 done; 1 an expectation does not hold; 2 usage; 3 damaged;
 4 unsupported; 5 refused; 6 input/output; 7 limit; 70 a bug in kvq;
 130 interrupted; 141 broken pipe. Treat an unknown code as a failure."""
@@ -27,7 +32,6 @@ app = typer.Typer(
     name="kvq",
     help="Compress, verify, inspect and restore dumps of transformer KV caches.",
     epilog=EPILOG,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -59,11 +63,9 @@ def run(arguments: list[str]) -> int:
     """Parse and do; whatever happens becomes one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = app(arguments, prog_name="kvq", standalone_mode=False)
-        sys.stdout.flush()
-        return int(code or 0)
+        return _parsed(arguments)
     except ParserError as error:
-        complain("E101", error.format_message().replace("\n", " "))
+        complain("E101", f"{_sentence(error.format_message())}; see kvq --help")
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
         print("kvq: interrupted", file=sys.stderr)
@@ -75,6 +77,26 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last line before a traceback
         failure(error, None)
         return exit_code(error)
+
+
+def _parsed(arguments: list[str]) -> int:
+    """What the command returns, without Click's own ideas of broken pipes and interrupts."""
+    command = typer.main.get_command(app)
+    if "_KVQ_COMPLETE" in os.environ:
+        command.main(arguments, prog_name="kvq")
+    try:
+        with command.make_context("kvq", list(arguments)) as context:
+            code = int(command.invoke(context) or 0)
+    except typer.Exit as end:
+        code = end.exit_code
+    sys.stdout.flush()
+    return code
+
+
+def _sentence(message: str) -> str:
+    """A parser's message as kvq writes them: one line, lower case, no full stop."""
+    line = " ".join(message.split())
+    return line[:1].lower() + line[1:].rstrip(".")
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -90,9 +90,15 @@ def _text(report: Mapping[str, Any], common: options.Common) -> None:
     if not common.verbose:
         chosen = [row for row in chosen if row["layer"] is None]
     columns = ("role", "layer", "head", *METRICS)
-    rows = [["all" if row[name] is None else row[name] for name in columns] for row in chosen]
+    rows = [
+        [_told(row[name], "-" if name in METRICS else "all") for name in columns] for row in chosen
+    ]
     if rows:
         render.table(common, columns, rows)
+
+
+def _told(value: object, missing: str) -> object:
+    return missing if value is None else value
 
 
 def _csv(report: Mapping[str, Any]) -> None:

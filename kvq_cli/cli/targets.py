@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from kvq_cli.cli.options import file_name
 from kvq_cli.errors import UsageError
 
 
@@ -19,10 +20,10 @@ def output_for(
     if folder:
         if "-" in names:
             raise UsageError("E101", f"-o {output} is a folder; standard input needs a file name")
-        targets = [Path(output) / default(Path(name)).name for name in names]
-        if len(set(targets)) < len(targets):
+        if len({Path(name).name for name in names}) < len(names):
             raise UsageError("E101", "two inputs have the same name; outputs would collide")
         return lambda name: Path(output) / default(Path(name)).name
     if len(names) > 1:
         raise UsageError("E101", f"-o {output} is one file, there are {len(names)} inputs")
-    return lambda name: Path(output)
+    target = Path(output if output == "-" else file_name(output))
+    return lambda name: target

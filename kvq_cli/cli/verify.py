@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Annotated, Any
 
 import typer
@@ -62,10 +64,21 @@ def verify(
     common = options.Common(
         "verify", json, ndjson, quiet or status, verbose, not no_progress, color, fail_fast
     )
-    listed = dict(entry for path in check or [] for entry in read_sums(path))
-    if listed and (inputs or files_from):
+    if min_ratio is not None and not math.isfinite(min_ratio):
+        raise UsageError("E101", f"--min-ratio {min_ratio}: a number is expected")
+    listed = [entry for path in check or [] for entry in read_sums(path)]
+    if check and (inputs or files_from):
         raise UsageError("E101", "--check brings its own file names")
-    names = list(listed) or options.input_names(inputs, files_from, null=null)
+    if check and not listed:
+        raise UsageError("E101", f"--check {check[0]}: no line of content_root and name")
+    if listed and content_root is not None:
+        raise UsageError("E101", "--check brings its own content roots")
+    names = [options.file_name(name) for name, _ in listed]
+    names = names or options.input_names(inputs, files_from, null=null)
+    # One a line, in order: a name may stand on two lines, and both must hold.
+    roots: Iterator[str | None] = repeat(content_root)
+    if listed:
+        roots = iter([root for _, root in listed])
 
     def story(name: str) -> Any:
         return pipeline.verify(
@@ -73,7 +86,7 @@ def verify(
             expected=Expected(
                 profiles=profile or [],
                 shapes=shape or [],
-                content_root=listed.get(name, content_root),
+                content_root=next(roots),
                 file_root=file_root,
                 min_ratio=min_ratio,
                 max_bytes=max_bytes,

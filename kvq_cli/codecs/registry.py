@@ -48,9 +48,9 @@ def newest(name: str) -> int:
     revisions = [revision for known, revision in CODECS if known == name]
     if not revisions:
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.5)
-        hint = f"; did you mean {json.dumps(near[0])}?" if near else ""
+        hint = f", did you mean {json.dumps(near[0])}?" if near else ""
         raise CodecError(
-            "E503", f"no codec {json.dumps(name)}{hint} available: {', '.join(names())}"
+            "E503", f"no codec {json.dumps(name)}{hint}; available: {', '.join(names())}"
         )
     return max(revisions)
 

@@ -20,8 +20,10 @@ ZSTD: Final = 1
 FRAME_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW_LOG: Final = 23
 MAX_WINDOW: Final = 1 << MAX_WINDOW_LOG
-# A plane that saves less than this part of itself stays stored: it is read faster.
-LEAST_SAVING: Final = 64
+# A plane that saves less than this part of itself stays stored: it is read and written faster.
+LEAST_SAVING: Final = 16
+# Large planes are judged by a piece from their middle before all of them is coded.
+SAMPLE: Final = 1 << 14
 
 
 class Coder:
@@ -43,10 +45,18 @@ class Coder:
 
     def code(self, plane: Buffer) -> bytes | None:
         """One frame, or None where the plane is better stored."""
-        if not len(plane):
+        view = memoryview(plane)
+        if len(view) > 4 * SAMPLE:
+            middle = len(view) // 2
+            if self._coded(view[middle : middle + SAMPLE]) is None:
+                return None
+        return self._coded(view)
+
+    def _coded(self, plane: memoryview) -> bytes | None:
+        if not plane:
             return None
         frame = self._compressor.compress(plane)
-        return frame if len(frame) < len(plane) - len(plane) // LEAST_SAVING else None
+        return frame if len(frame) <= len(plane) - len(plane) // LEAST_SAVING else None
 
 
 class Decoder:

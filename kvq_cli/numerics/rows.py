@@ -16,7 +16,7 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import part, tiles
 from kvq_cli.page import DType, Page
 
-SHORT: Final = 256  # bytes of a row below which its maximum is taken by sliding
+SHORT: Final = 128  # channels up to which a row of 16-bit elements is reduced by sliding
 
 
 def peaks(bits: NDArray[Any], dtype: DType, axis: int, scratch: Scratch) -> NDArray[Any]:
@@ -31,7 +31,7 @@ def peaks(bits: NDArray[Any], dtype: DType, axis: int, scratch: Scratch) -> NDAr
         np.bitwise_and(block, MAGNITUDE[dtype], out=magnitudes)
         piece = part(found, tile)
         # A head longer than a tile is met more than once: the maximum goes on.
-        if axis == 2 and channels * dtype.size <= SHORT:
+        if axis == 2 and dtype.size == 2 and channels <= SHORT:
             np.copyto(piece, _sliding_max(magnitudes, scratch))
         else:
             np.maximum(piece, magnitudes.max(axis=axis, keepdims=True), out=piece)

@@ -8,10 +8,12 @@ same name is taken again.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+MAX_VIEWS: Final = 512  # a container with pages of ever new shapes must not fill memory
 
 
 class Scratch:
@@ -19,12 +21,23 @@ class Scratch:
 
     def __init__(self) -> None:
         self._buffers: dict[str, NDArray[np.uint8]] = {}
+        self._views: dict[tuple[str, tuple[int, ...], DTypeLike], NDArray[Any]] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An uninitialised array; what the name held before is lost."""
-        dtype = np.dtype(dtype)
+        # Making a view costs a microsecond, as much as work on ten thousand elements.
+        view = self._views.get((name, shape, dtype))
+        if view is None:
+            view = self._make(name, shape, np.dtype(dtype))
+            self._views[name, shape, dtype] = view
+        return view
+
+    def _make(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         nbytes = math.prod(shape) * dtype.itemsize
         buffer = self._buffers.get(name)
         if buffer is None or buffer.nbytes < nbytes:
             buffer = self._buffers[name] = np.empty(nbytes, np.uint8)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        if len(self._views) >= MAX_VIEWS:
+            self._views.clear()
         return buffer[:nbytes].view(dtype).reshape(shape)

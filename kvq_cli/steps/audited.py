@@ -24,7 +24,6 @@ from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
 from kvq_cli.steps.work import Progress, in_order
 
 BATCH: Final = 1 << 20  # stored bytes in one job
-AHEAD: Final = 6  # jobs under way
 
 
 class Visitor:
@@ -143,7 +142,7 @@ def _jobs(
     pool: Executor, function: Callable[[Chunk], _Seen], chunks: Iterator[Chunk]
 ) -> Iterator[_Seen]:
     """function over chunks, in order, several small chunks a job."""
-    done = in_order(pool, lambda batch: [function(each) for each in batch], _batches(chunks), AHEAD)
+    done = in_order(pool, lambda batch: [function(each) for each in batch], _batches(chunks))
     for batch in done:
         yield from batch
 

@@ -39,13 +39,18 @@ def kind_of(path: Path) -> str:
     if path == Path("-"):
         return "container"
     try:
+        if not (path.is_file() or path.is_dir()) and path.exists():
+            raise FileError("E601", f"{path}: not a regular file, which is read more than once")
         with path.open("rb") as file:
             start = file.read(PEEK)
     except OSError as error:
         raise FileError("E601", f"{path}: {(error.strerror or str(error)).lower()}") from error
     if start[:4] == MAGIC[:4]:
         return "container"
-    return "profile" if start.lstrip(WHITE)[:1] == b"{" else "capture"
+    # A safetensors file begins with a length, which may look like white space and a brace; its
+    # upper bytes are zero, which JSON text never holds.
+    text = start.lstrip(WHITE)[:1] == b"{" and b"\0" not in start[:8]
+    return "profile" if text else "capture"
 
 
 def inspect(source: str | Path, *, pages: bool = False, tensors: bool = False) -> InspectReport:
@@ -86,7 +91,11 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "storage": manifest.storage(),
             "raw_reasons": _reasons(entries if entries is not None else reader.entries()),
             **({"tensors": [each.to_json() for each in manifest.tensors]} if tensors else {}),
-            **({"pages": [_page(each, manifest) for each in entries]} if entries else {}),
+            **(
+                {"pages": [_page(each, manifest) for each in entries]}
+                if entries is not None
+                else {}
+            ),
         }
 
 

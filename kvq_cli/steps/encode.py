@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 from kvq_cli.capture.header import shown
@@ -50,11 +51,13 @@ class Encoder:
         self._bench = Bench(storage.level if storage.entropy == "zstd" else None)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
-        return [page for planned in batch for page in self.encode(planned)]
+        """All pages of a batch; neighbours of one kind go through their codec together."""
+        groups = (list(group) for _, group in groupby(batch, key=_kind))
+        return [page for group in groups for page in self._encode_group(group)]
 
     def encode(self, planned: PagePlan) -> list[EncodedPage]:
         """One page, or one a head where the codec cannot hold all of it."""
-        page = self._read(planned)
+        page = self._read([planned])
         codec, reason = self._codec_for(planned, page.spec)
         try:
             return [self._encoded(page, planned.record, codec, reason)]
@@ -63,12 +66,38 @@ class Encoder:
                 raise _named(refusal, planned) from refusal
             return [self._single(page, at, planned, refusal) for at in range(page.spec.heads)]
 
-    def _read(self, planned: PagePlan) -> Page:
-        slab, key = planned.slab, planned.record.key
-        spec = PageSpec(len(planned.heads), key.stop - key.start, slab.channels, slab.dtype)
-        bits = self._bench.scratch.take("page", spec.shape, slab.dtype.bits)
-        read_rows(self._source, slab, planned.heads, key.start, key.stop, bits)
-        return Page(spec, bits)
+    def _encode_group(self, group: Sequence[PagePlan]) -> list[EncodedPage]:
+        """Pages of one kind, stacked along the heads, which codecs treat each for itself."""
+        spec = _spec(group[0])
+        codec, reason = self._codec_for(group[0], spec)
+        stacked = all(plane.axes.startswith("H") for plane in codec.layout(spec))
+        if len(group) == 1 or not stacked:
+            return [page for planned in group for page in self.encode(planned)]
+        page = self._read(group)
+        try:
+            planes = codec.encode(page, self._bench.scratch)
+        except CodecError:
+            return [page for planned in group for page in self.encode(planned)]
+        pages = []
+        for at, planned in enumerate(group):
+            heads = slice(at * spec.heads, (at + 1) * spec.heads)
+            mine = {name: plane[heads] for name, plane in planes.items()}
+            record = replace(planned.record, codec=self._codecs[codec], reason=reason)
+            packed = pack(codec.layout(spec), mine)
+            pages.append(self._framed(record, packed, raw_bytes(page.bits[heads])))
+        return pages
+
+    def _read(self, group: Sequence[PagePlan]) -> Page:
+        """The pages of a group, one behind the other, alive in scratch."""
+        spec = _spec(group[0])
+        bits = self._bench.scratch.take(
+            "page", (len(group) * spec.heads, spec.tokens, spec.channels), spec.dtype.bits
+        )
+        for at, planned in enumerate(group):
+            key = planned.record.key
+            rows = bits[at * spec.heads : (at + 1) * spec.heads]
+            read_rows(self._source, planned.slab, planned.heads, key.start, key.stop, rows)
+        return Page(replace(spec, heads=len(bits)), bits)
 
     @staticmethod
     def _codec_for(planned: PagePlan, spec: PageSpec) -> tuple[Codec, Reason]:
@@ -94,9 +123,12 @@ class Encoder:
     def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
         record = replace(record, codec=self._codecs[codec], reason=reason)
         planes = codec.encode(page, self._bench.scratch)
-        packed = pack(codec.layout(page.spec), planes)
+        return self._framed(record, pack(codec.layout(page.spec), planes), raw_bytes(page.bits))
+
+    def _framed(
+        self, record: PageRecord, packed: Sequence[memoryview], bits: memoryview
+    ) -> EncodedPage:
         coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
-        bits = raw_bytes(page.bits)
         return EncodedPage(coded, record, plain(bits), len(bits))
 
 
@@ -127,6 +159,16 @@ def front_chunks(plan: Plan) -> Iterator[Coded]:
             piece = bytearray(min(PIECE, tensor.stop - tensor.start - at))
             source.read_into(tensor.start + at, piece)
             yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
+
+
+def _spec(planned: PagePlan) -> PageSpec:
+    key, slab = planned.record.key, planned.slab
+    return PageSpec(len(planned.heads), key.stop - key.start, slab.channels, slab.dtype)
+
+
+def _kind(planned: PagePlan) -> tuple[object, ...]:
+    """What pages must share to be encoded together."""
+    return (_spec(planned), planned.codec, planned.record.reason, planned.profile.name)
 
 
 def _named(refusal: CodecError, planned: PagePlan) -> CodecError:

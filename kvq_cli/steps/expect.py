@@ -75,8 +75,9 @@ class Comparison(Visitor):
         self.broken: list[Broken] = []
 
     def begin(self, opener: PageOpener, head: bytes) -> Comparison:
-        del head
         self._opener = opener
+        if self._capture is not None and head != self._capture.source.header.raw:
+            self._differs("names, order or metadata of the tensors are not the capture's")
         return self
 
     def page(self, page: OpenedPage) -> bytes | None:

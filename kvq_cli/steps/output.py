@@ -8,7 +8,9 @@ overwriting was asked for. The folder is synced last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from kvq_cli.errors import FileError
 
 STDOUT: Final = Path("-")
 PREFIX: Final = ".kvq-"
+NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class Output:
@@ -41,10 +44,15 @@ class Output:
 def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Iterator[Output]:
     """The output at `path`, in place when the block ends well and gone when it does not."""
     if path == STDOUT:
-        if os.isatty(1) and not force:
-            raise FileError("E105", "binary data is not written to a terminal; use -o or --force")
+        _refuse_terminal(1, force=force)
         yield Output(1, "standard output", seekable=False)
         return
+    if _is_device(path):
+        yield from _device(path, force=force)
+        return
+    if force:
+        # The file that a link names is replaced, as by a shell's >, and not the link.
+        path = Path(os.path.realpath(path))
     check_target(path, force=force, inputs=inputs)
     try:
         fd, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=".tmp", dir=path.parent)
@@ -63,13 +71,42 @@ def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> It
             os.unlink(temporary)
 
 
+def _refuse_terminal(fd: int, *, force: bool) -> None:
+    if os.isatty(fd) and not force:
+        raise FileError("E105", "binary data is not written to a terminal; use -o or --force")
+
+
+def _is_device(path: Path) -> bool:
+    """A device or a named pipe is written to, never replaced."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _device(path: Path, *, force: bool) -> Iterator[Output]:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            _refuse_terminal(fd, force=force)
+            yield Output(fd, str(path), seekable=False)
+        finally:
+            os.close(fd)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise FileError("E601", f"cannot write {path}: {error.strerror}") from error
+
+
 def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
     """Refuse a target that is an input, a folder, or there already."""
     try:
         if not path.exists() and not path.is_symlink():
             return
-        for source in inputs:
-            if source != STDOUT and source.exists() and path.exists() and path.samefile(source):
+        for source in inputs if path.exists() else ():
+            found = os.fstat(0) if source == STDOUT else source.stat()
+            if os.path.samestat(found, path.stat()):
                 raise FileError("E104", f"output {path} is the input")
         if path.is_dir():
             raise FileError("E601", f"cannot write {path}: is a directory")
@@ -106,8 +143,21 @@ def _put_in_place(fd: int, temporary: str, path: Path, *, force: bool) -> None:
             os.link(temporary, path)
         except FileExistsError as error:
             raise FileError("E103", f"output {path} exists; use --force to replace it") from error
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            _claim(path)
+            os.replace(temporary, path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _claim(path: Path) -> None:
+    """Take the name where the file system has no hard links; it may be empty for a moment."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError as error:
+        raise FileError("E103", f"output {path} exists; use --force to replace it") from error

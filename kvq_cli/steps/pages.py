@@ -107,7 +107,7 @@ class PageOpener:
         """The bits of chosen heads and tokens, by their place in the page; alive in scratch."""
         spec, planes = page.spec, page.planes
         codec = self.codecs[page.record.codec]
-        if len(heads) < spec.heads or len(tokens) < spec.tokens:
+        if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
             planes = cut(codec.layout(spec), planes, _index(heads), _index(tokens))
             spec = replace(spec, heads=len(heads), tokens=len(tokens))
         target = replace(spec, dtype=dtype or spec.dtype)
@@ -138,9 +138,11 @@ def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
         raise ContainerError("E304", f"header {error}", 64) from error
 
 
+def _is_all(places: Sequence[int], count: int) -> bool:
+    return len(places) == count and all(at == place for at, place in enumerate(places))
+
+
 def _index(places: Sequence[int]) -> slice | NDArray[Any]:
     """A slice where places follow each other: it makes views, not copies."""
-    first, last = places[0], places[-1]
-    if last - first + 1 == len(places):
-        return slice(first, last + 1)
-    return np.asarray(places)
+    run = range(places[0], places[0] + len(places))
+    return slice(run.start, run.stop) if list(places) == list(run) else np.asarray(places)

@@ -18,7 +18,7 @@ from kvq_cli.container.index import PageEntry
 from kvq_cli.container.reader import Reader
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import DigestError
-from kvq_cli.steps.audited import AHEAD, Visitor
+from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
 from kvq_cli.steps.select import Selection, inside
 from kvq_cli.steps.target import Target
@@ -102,7 +102,7 @@ def restore_by_index(reader: Reader, opener: PageOpener, pool: Executor, placer:
             placer.page(page_of(reader, opener, entry))
 
     wanted = (entry for entry in reader.entries() if placer.cut(entry.record.key) is not None)
-    for _ in in_order(pool, place, _groups(wanted), AHEAD):
+    for _ in in_order(pool, place, _groups(wanted)):
         pass
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from kvq_cli import jsontext
+from kvq_cli.capture import ADAPTERS
 from kvq_cli.capture.header import BITS, Header, Tensor, parse_header
 from kvq_cli.capture.layout import Binding, slabs_of
 from kvq_cli.capture.slab import Slab
@@ -27,7 +28,7 @@ from kvq_cli.words import DType, Role
 LAYOUTS: Final = ("source", "canonical", "per_layer")
 ALIASES: Final = {"hf": "per_layer"}
 # Metadata that a slice or another layout makes untrue.
-STALE: Final = ("layout", "tokens", "layers", "kv_heads", "dtype", "layer_indices")
+STALE: Final = ("tokens", "layers", "kv_heads", "dtype", "layer_indices")
 STALE_HEADS: Final = ("query_heads", "attention_kind")
 
 
@@ -89,6 +90,8 @@ def new_target(
     """A file of the selected rows, in a layout, in a dtype."""
     source = source_header(manifest, head)
     news = _new_tensors(manifest, selection, layout)
+    if not news:
+        raise UsageError("E101", "nothing is chosen: the container has no such keys or values")
     if dtype is not None:
         news = [replace(new, dtype=str(dtype)) for new in news]
     # Tensors that are not keys or values have no rows to select.
@@ -100,6 +103,7 @@ def new_target(
         raise UsageError("E101", f"layout {layout}: a tensor of that name is there already")
     raw = header_bytes(tensors, _metadata(source.metadata, manifest, selection, layout))
     header = parse_header(raw, len(raw) + _total(tensors))
+    _check_readable(header, layout)
     by_name = {tensor.name: tensor for tensor in header.tensors}
     slabs: dict[tuple[Role, int, int], Slab] = {}
     for new in news:
@@ -117,6 +121,17 @@ def new_target(
     )
 
 
+def _check_readable(header: Header, layout: str) -> None:
+    """Tensors that are carried along must not make a new layout ambiguous."""
+    fits = [name for name, recognise in ADAPTERS.items() if recognise(header)]
+    if layout != "source" and fits != [layout]:
+        raise UsageError(
+            "E101",
+            f"layout {layout}: with the tensors that are carried along it would read as "
+            f"{' and '.join(fits) or 'none'}; choose a part with --role, --layers or --tokens",
+        )
+
+
 def _binding(entry: TensorEntry, tensor: Tensor) -> Binding:
     assert entry.role is not None
     assert entry.axes is not None
@@ -126,6 +141,7 @@ def _binding(entry: TensorEntry, tensor: Tensor) -> Binding:
 
 def _new_tensors(manifest: Manifest, selection: Selection, layout: str) -> list[_NewTensor]:
     if layout == "canonical":
+        _check_same_layers(manifest, selection)
         return [new for role in selection.roles for new in _canonical(manifest, selection, role)]
     if layout == "per_layer":
         return [
@@ -143,6 +159,17 @@ def _new_tensors(manifest: Manifest, selection: Selection, layout: str) -> list[
             if layers:
                 news.append(_cut(manifest, selection, entry.role, layers, entry.name, entry.axes))
     return news
+
+
+def _check_same_layers(manifest: Manifest, selection: Selection) -> None:
+    """Layers of the canonical layout have no names: a gap in one role would move its layers."""
+    found = {selection.layers(manifest, role) for role in selection.roles} - {()}
+    if len(found) > 1:
+        raise UsageError(
+            "E101",
+            "canonical layout numbers layers from 0, and here keys and values have different "
+            "ones; choose with --layers or --role, or take --layout per_layer",
+        )
 
 
 def _canonical(manifest: Manifest, selection: Selection, role: Role) -> list[_NewTensor]:
@@ -193,9 +220,13 @@ def _total(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> int:
 def _metadata(
     metadata: Mapping[str, str], manifest: Manifest, selection: Selection, layout: str
 ) -> dict[str, str]:
-    stale = [*STALE, *(STALE_HEADS if selection.cuts_heads else ())]
+    stale = {*STALE, *(STALE_HEADS if selection.cuts_heads else ())}
+    if layout != "source":
+        stale.add("layout")  # a slice keeps the axes that it spells out
     kept = {key: text for key, text in metadata.items() if key not in stale}
-    if selection.cuts_layers and layout != "per_layer":
-        layers = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
-        kept["layer_indices"] = jsontext.canonical(sorted(layers))
+    found = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
+    layers = sorted(found)
+    renumbered = layout == "canonical" and layers != list(range(len(layers)))
+    if renumbered or (selection.cuts_layers and layout != "per_layer"):
+        kept["layer_indices"] = jsontext.canonical(layers)
     return kept

@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from kvq_cli.container.entropy import Coder, Decoder
 from kvq_cli.errors import UsageError
 from kvq_cli.numerics.scratch import Scratch
+
+AHEAD: Final = 6  # jobs under way: enough to keep threads busy, few enough to bound memory
 
 Progress: TypeAlias = Callable[[int, int], None]  # bytes done; bytes in all, 0 if not known
 Job = TypeVar("Job")
@@ -54,13 +56,13 @@ def thread_pool(threads: int) -> Iterator[Executor]:
 
 
 def in_order(
-    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]
 ) -> Iterator[Result]:
-    """function(job) for each job, in order; at most `ahead` jobs are under way."""
+    """function(job) for each job, in order; at most AHEAD jobs are under way."""
     waiting: deque[Future[Result]] = deque()
     for job in jobs:
         waiting.append(pool.submit(function, job))
-        if len(waiting) >= ahead:
+        if len(waiting) >= AHEAD:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -1,0 +1,31 @@
+from kvq_cli.errors import KvqError as KvqError
+from kvq_cli.pipeline import compress as compress
+from kvq_cli.pipeline import decompress as decompress
+from kvq_cli.pipeline import stats as stats
+from kvq_cli.pipeline import verify as verify
+from kvq_cli.profile import load_profile as load_profile
+from kvq_cli.steps.describe import inspect as inspect
+from kvq_cli.steps.expect import Expected as Expected
+from kvq_cli.steps.opened import Container as Container
+from kvq_cli.steps.opened import open_container as open_container
+from kvq_cli.steps.select import Selection as Selection
+from kvq_cli.words import DType as DType
+from kvq_cli.words import Role as Role
+
+__version__: str
+__all__ = [
+    "Container",
+    "DType",
+    "Expected",
+    "KvqError",
+    "Role",
+    "Selection",
+    "__version__",
+    "compress",
+    "decompress",
+    "inspect",
+    "load_profile",
+    "open_container",
+    "stats",
+    "verify",
+]

@@ -1,0 +1,197 @@
+"""make_container_vectors: the only writer of formats/vectors/container/valid/*.json.
+
+    python tools/make_container_vectors.py             write the files
+    python tools/make_container_vectors.py --check     compare them with what would be written
+
+Containers without entropy coding are compared byte for byte. Coded planes depend on the
+release of libzstd, so that of those with `exact` false only content_root and the decoded
+tensors are compared. Vectors are written on purpose, after the spec changed; no test writes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "formats" / "vectors" / "container" / "valid"
+sys.path.insert(0, str(ROOT / "tests"))
+
+from reference.reader import read  # noqa: E402 - tests/ is no package
+from support.recipes import capture_bytes  # noqa: E402
+
+from kvq_cli.pipeline import compress, decompress  # noqa: E402
+from kvq_cli.profile import parse_profile  # noqa: E402
+
+PLAIN = {"entropy": "none"}
+
+
+def tensor(name: str, shape: list[int], dtype: str = "F16", **more: Any) -> dict[str, Any]:
+    return {"name": name, "dtype": dtype, "shape": shape, "paint": 7 * len(name), **more}
+
+
+def pair(shape: list[int], dtype: str = "F16") -> list[dict[str, Any]]:
+    return [tensor("key", shape, dtype), tensor("value", shape, dtype)]
+
+
+def profile(name: str, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"schema": "kvq_profile_v1", "name": name, "rules": list(rules), **more}
+
+
+def int8(axis: str, scale: str, **more: Any) -> dict[str, Any]:
+    return {"codec": {"name": "int8", "axis": axis, "scale": scale}, **more}
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "raw": {
+        "what": "the smallest: one layer, one head, one token, both roles raw",
+        "capture": {"tensors": pair([1, 1, 1, 4])},
+        "profile": profile("raw", {"codec": "raw"}, storage=PLAIN),
+    },
+    "lossless-plain": {
+        "what": "lossless BF16 of an odd head_dim, 24 tokens and 2 left over, known shape",
+        "capture": {
+            "tensors": pair([1, 1, 2, 26, 3], "BF16"),
+            "metadata": {
+                "attention_kind": "gqa",
+                "query_heads": "4",
+                "rope_state": "post",
+                "model": "vector/µ-model",
+                "prompt": "not copied into identity",
+            },
+        },
+        "profile": profile("pages", {"codec": "lossless"}, page_tokens=24, storage=PLAIN),
+    },
+    "lossless-zstd": {
+        "what": "lossless F16 and F32 of unlike head_dim under zstd",
+        "capture": {
+            "tensors": [tensor("key", [2, 1, 40, 8]), tensor("value", [2, 1, 40, 6], "F32")]
+        },
+        "profile": profile("lossless", {"codec": "lossless"}),
+    },
+    "int8-token": {
+        "what": "int8 with f32 scales per token; layer 1 and head 1 protected, and tokens",
+        "capture": {"tensors": pair([2, 2, 6, 4])},
+        "profile": profile(
+            "protected",
+            int8("token", "f32"),
+            fixed_rate=True,
+            protected={"first_tokens": 1, "last_tokens": 1, "layers": [[1, 2]], "heads": [[1, 2]]},
+        ),
+    },
+    "int8-channel": {
+        "what": "int8 with f16 scales per channel for keys of F32, under zstd; values raw",
+        "capture": {"tensors": pair([1, 1, 1, 64, 5], "F32")},
+        "profile": profile(
+            "channel", int8("channel", "f16", role="key"), {"codec": "raw"}, storage={"level": 3}
+        ),
+    },
+    "ragged": {
+        "what": "a tensor a layer, two batch entries, layers of unlike length, one without values",
+        "capture": {
+            "tensors": [
+                tensor("layers.0.key", [2, 1, 3, 4]),
+                tensor("layers.0.value", [2, 1, 3, 4]),
+                tensor("layers.2.key", [2, 1, 1, 4]),
+            ]
+        },
+        "profile": profile("ragged", int8("token", "f16"), storage=PLAIN),
+    },
+    "extras": {
+        "what": "tensors that are not keys or values, one of them empty; no values",
+        "capture": {
+            "tensors": [
+                tensor("positions", [5], "I64"),
+                tensor("key", [1, 1, 1, 2, 4]),
+                tensor("nothing", [0, 3], "U8"),
+                tensor("query", [1, 3], "F64"),
+            ]
+        },
+        "profile": profile("keys", {"codec": "lossless"}, storage={"alignment": 256, **PLAIN}),
+    },
+    "non-finite": {
+        "what": "a NaN in one head, which alone is kept raw; -0 and the largest number",
+        "capture": {
+            "tensors": [
+                tensor("key", [1, 2, 3, 8], bits={"30": "7e01", "1": "8000", "2": "7bff"}),
+                tensor("value", [1, 2, 3, 8], bits={"0": "fc00"}),
+            ]
+        },
+        "profile": profile("fallback", int8("token", "f32"), fixed_rate=True),
+    },
+}
+
+
+def vector(name: str) -> dict[str, Any]:
+    """What the file of this name holds; the container is made by kvq and read by both readers."""
+    recipe = RECIPES[name]
+    capture = capture_bytes(recipe["capture"])
+    with tempfile.TemporaryDirectory() as folder:
+        source, packed, back = (Path(folder) / one for one in ("source", "packed", "back"))
+        source.write_bytes(capture)
+        chosen = parse_profile(json.loads(json.dumps(recipe["profile"])))
+        report = compress(source, packed, profiles=[chosen], threads=1)
+        decompress(packed, back, threads=1)
+        data, restored = packed.read_bytes(), back.read_bytes()
+    container = read(data)
+    if container.source() != restored:
+        raise SystemExit(f"{name}: the two readers disagree")
+    tensors = {name: text(bits) for name, bits in container.tensors.items()}
+    return {
+        "schema": "container-vector.schema.json",
+        "name": name,
+        **recipe,
+        "exact": b'"entropy":"none"' in data,
+        "content_root": report.content_root,
+        "file_root": report.file_root,
+        "source": text(capture),
+        "restored": text(restored),
+        "tensors": tensors,
+        "container": base64.b64encode(data).decode(),
+    }
+
+
+def text(data: bytes) -> str:
+    return "blake3:" + blake3(data).hexdigest()
+
+
+def lines(document: dict[str, Any]) -> str:
+    """One member a line."""
+    members = (f"{json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def differs(path: Path, made: dict[str, Any]) -> bool:
+    if not path.exists():
+        return True
+    held = json.loads(path.read_text())
+    if not made["exact"]:
+        made = {**made, "file_root": held["file_root"], "container": held["container"]}
+    return path.read_text() != lines(made)
+
+
+def main() -> int:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--check", action="store_true")
+    check = arguments.parse_args().check
+    wrong = [path.name for path in FOLDER.glob("*.json") if path.stem not in RECIPES]
+    for name in RECIPES:
+        path, made = FOLDER / f"{name}.json", vector(name)
+        if not check:
+            path.write_text(lines(made))
+        elif differs(path, made):
+            wrong.append(path.name)
+    for file in wrong:
+        print(f"{file} is not what the tool writes", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
