@@ -7,7 +7,8 @@ The container knows profiles and codecs as JSON only; kvq_cli.pipeline gives the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
@@ -19,8 +20,10 @@ from kvq_cli.words import DType, Role
 
 SCHEMA: Final = "kvq_container_v1"
 MAX_COUNT: Final = 1 << 31
-MAX_LAYERS: Final = 1 << 16
+MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
 MAX_PAGE: Final = 1 << 26  # bytes of a page in the source dtype
+# Each letter at most once, H and T there, D last.
+AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*H)(?=.*T)[BLHT]*D")
 PROBES: Final = ("none", "self", "capture", "file")
 
 
@@ -109,6 +112,14 @@ class Manifest:
     probe: str = "none"
     queries_digest: str | None = None
     calibration_digest: str | None = None
+    _by_layer: dict[int, Part] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        spans = sorted(
+            ((span, part) for part in self.parts for span in part.layers), key=lambda each: each[0]
+        )
+        by_layer = {layer: part for span, part in spans for layer in range(*span)}
+        object.__setattr__(self, "_by_layer", by_layer)
 
     @property
     def source_bytes(self) -> int:
@@ -117,14 +128,7 @@ class Manifest:
 
     def parts_by_layer(self) -> dict[int, Part]:
         """Which part each layer lies in, layers ascending."""
-        return {
-            layer: part
-            for span, part in sorted(
-                ((span, part) for part in self.parts for span in part.layers),
-                key=lambda each: each[0],
-            )
-            for layer in range(*span)
-        }
+        return self._by_layer
 
     def content(self) -> dict[str, Any]:
         return {
@@ -222,10 +226,11 @@ def _tensor(fields: Fields) -> TensorEntry:
         axes=fields.optional(fields.text, "axes"),
         first_layer=fields.optional(fields.integer, "first_layer", 0, MAX_COUNT),
     )
-    if (tensor.role is None) != (tensor.axes is None) or (tensor.axes is None) != (
-        tensor.first_layer is None
-    ):
+    if len({tensor.role is None, tensor.axes is None, tensor.first_layer is None}) > 1:
         fields.refuse("axes", "role, axes and first_layer go together")
+    axes = tensor.axes
+    if axes is not None and (not AXES.fullmatch(axes) or len(axes) != len(tensor.shape)):
+        fields.refuse("axes", "axes are letters of BLHTD, H, T and D among them, D last, one each")
     fields.done()
     return tensor
 
@@ -235,6 +240,9 @@ def _parts(content: Fields) -> tuple[Part, ...]:
     spans = sorted(span for part in parts for span in part.layers)
     if any(left[1] > right[0] for left, right in pairwise(spans)):
         content.refuse("parts", "a layer lies in two parts")
+    slabs = sum(part.batch * (stop - start) for part in parts for start, stop in part.layers)
+    if slabs > MAX_LAYERS:
+        content.refuse("parts", f"{slabs} layers times batch entries, at most {MAX_LAYERS}")
     return parts
 
 
@@ -246,6 +254,8 @@ def _part(fields: Fields) -> Part:
             fields.refuse("layers", "a layer range is [start, stop], ascending")
         spans.append((span[0], span[1]))
     roles = {role: fields.optional(fields.object, role.word) for role in Role}
+    if not any(roles.values()):
+        fields.refuse("key", "a part has keys or values")
     part = Part(
         layers=tuple(spans),
         batch=fields.integer("batch", 1, MAX_COUNT),

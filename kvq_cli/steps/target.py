@@ -60,7 +60,7 @@ def source_target(manifest: Manifest, head: bytes) -> Target:
         slab
         for _, (tensor, entry) in numbered
         if entry.role is not None
-        for slab in slabs_of(_binding(entry, tensor))
+        for slab in slabs_of(_binding(manifest, entry, tensor))
     ]
     return Target(
         header=head,
@@ -132,11 +132,23 @@ def _check_readable(header: Header, layout: str) -> None:
         )
 
 
-def _binding(entry: TensorEntry, tensor: Tensor) -> Binding:
+def _binding(manifest: Manifest, entry: TensorEntry, tensor: Tensor) -> Binding:
+    """Where a tensor's pages go; ContainerError unless it fits the parts of its layers."""
     assert entry.role is not None
     assert entry.axes is not None
     assert entry.first_layer is not None
-    return Binding(tensor, entry.role, entry.axes, entry.first_layer)
+    binding = Binding(tensor, entry.role, entry.axes, entry.first_layer)
+    parts = manifest.parts_by_layer()
+    for layer in binding.layers:
+        part = parts.get(layer)
+        shape = part.roles.get(entry.role) if part else None
+        if part is None or shape is None:
+            raise ContainerError("E304", f"tensor of layer {layer}, which the parts lack")
+        lengths = tuple(binding.length(letter) for letter in "BHTD")
+        promised = (part.batch, part.kv_heads, part.tokens, shape.head_dim)
+        if lengths != promised or tensor.dtype != shape.dtype:
+            raise ContainerError("E304", f"tensor and parts differ in the shape of layer {layer}")
+    return binding
 
 
 def _new_tensors(manifest: Manifest, selection: Selection, layout: str) -> list[_NewTensor]:
