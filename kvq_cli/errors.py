@@ -130,3 +130,8 @@ class ExpectationError(KvqError):
 
 class FileError(KvqError):
     """The operating system said no, or kvq refused to touch a file."""
+
+
+def reason(error: OSError) -> str:
+    """What the operating system said, as kvq writes it."""
+    return (error.strerror or str(error)).lower()

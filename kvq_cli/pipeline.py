@@ -24,7 +24,7 @@ from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
-from kvq_cli.digest import Buffer, text
+from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
 from kvq_cli.profile import Profile, Storage
 from kvq_cli.profile.parse import MAX_LEVEL
@@ -85,7 +85,7 @@ def compress(
 
 def write_container(
     plan: Plan,
-    write: Callable[[Buffer], object],
+    write: Callable[..., object],
     threads: int,
     *,
     tally: reports.Tally,

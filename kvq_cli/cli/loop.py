@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from kvq_cli import __version__
 from kvq_cli.cli import render
 from kvq_cli.cli.options import Common
-from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, MEANINGS, KvqError
+from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, MEANINGS, KvqError, reason
 
 REPORT_SCHEMA = "kvq_report_v1"
 
@@ -88,7 +88,7 @@ def explain(error: BaseException) -> tuple[str, str]:
         return error.error_id, str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if isinstance(error.filename, str) else ""
-        return "E601", where + (error.strerror or str(error)).lower()
+        return "E601", where + reason(error)
     if isinstance(error, MemoryError):
         return "E701", "out of memory"
     return "E999", f"a bug in kvq: {type(error).__name__}: {error}"

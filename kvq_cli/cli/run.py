@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -62,6 +63,9 @@ def _root(
 def run(arguments: list[str]) -> int:
     """Parse and do; whatever happens becomes one line and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names that standard output has no letters for are escaped; standard error does so.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _parsed(arguments)
     except ParserError as error:

@@ -49,6 +49,8 @@ class PageRecord:
 
 def read_page_record(raw: bytes, offset: int) -> PageRecord:
     """ContainerError unless role and reason exist; the manifest checks the rest."""
+    if len(raw) != PAGE_FIELDS.size:
+        raise ContainerError("E304", "payload is too short for its record", offset)
     role, reason, codec, batch, layer, layers, start, count, head_set = PAGE_FIELDS.unpack(raw)
     if role > Role.VALUE or reason > Reason.LARGER or count == 0 or start >= 1 << 48:
         raise ContainerError("E304", "page record holds a value outside the spec", offset)
@@ -62,6 +64,8 @@ def pack_tensor_record(tensor: int, at: int) -> bytes:
 
 def read_tensor_record(raw: bytes, offset: int) -> tuple[int, int]:
     """Tensor number and offset in the tensor."""
+    if len(raw) != TENSOR_FIELDS.size:
+        raise ContainerError("E304", "payload is too short for its record", offset)
     tensor, zero, at = TENSOR_FIELDS.unpack(raw)
     if zero:
         raise ContainerError("E304", "tensor record holds a value outside the spec", offset)

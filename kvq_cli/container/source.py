@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from kvq_cli.errors import ContainerError, FileError
+from kvq_cli.errors import ContainerError, FileError, reason
 
 PIECE: Final = 1 << 20  # a pipe is never asked for more at once than it may really hold
 
@@ -29,7 +29,7 @@ class ByteSource:
         try:
             return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path), owned=True)
         except OSError as error:
-            raise FileError("E601", f"cannot open: {error.strerror}") from error
+            raise FileError("E601", f"cannot open: {reason(error)}") from error
 
     @property
     def seekable(self) -> bool:
@@ -40,7 +40,7 @@ class ByteSource:
         try:
             return self._from_file(offset, length) if self.seekable else self._next(offset, length)
         except OSError as error:
-            raise FileError("E601", f"cannot read: {error.strerror}") from error
+            raise FileError("E601", f"cannot read: {reason(error)}") from error
 
     def __enter__(self) -> Self:
         return self

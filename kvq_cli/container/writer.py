@@ -3,7 +3,8 @@
 Spec: formats/container.md.
 
 It seeks nowhere and remembers one index leaf, so that a pipe and a file get the same bytes
-and memory does not grow with the file. Where the bytes go is the caller's: `write` takes them.
+and memory does not grow with the file. Where the bytes go is the caller's: `write` takes
+one or more buffers to append.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from kvq_cli.container import chunk, footer, index, preamble
 from kvq_cli.container.coded import Coded
 from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.manifest import Manifest
+from kvq_cli.container.preamble import padded
 from kvq_cli.container.records import PageRecord
 from kvq_cli.digest import Buffer, plain
 from kvq_cli.errors import ContainerError
@@ -24,7 +26,7 @@ from kvq_cli.errors import ContainerError
 class Writer:
     """One container, written once."""
 
-    def __init__(self, manifest: Manifest, write: Callable[[Buffer], object]) -> None:
+    def __init__(self, manifest: Manifest, write: Callable[..., object]) -> None:
         header = manifest.to_bytes()
         start, self._header_digest = preamble.frame_preamble(header, manifest.alignment)
         self._write = write
@@ -36,8 +38,7 @@ class Writer:
         self._leaves: list[index.LeafEntry] = []
         self._sequence = 0
         self.size = 0
-        self._put(start + header)
-        self._pad()
+        self._put(start, header)
 
     def append(self, coded: Coded) -> None:
         """A HEAD or TENS chunk."""
@@ -78,7 +79,7 @@ class Writer:
             content_root=self._content.digest(),
             file_root=self._file.digest(),
         )
-        self._put(footer.frame_footer(end))
+        self._write(footer.frame_footer(end))
         return end
 
     def _append_leaf(self) -> None:
@@ -98,18 +99,13 @@ class Writer:
             raise ContainerError("E306", f"chunk of {packed} bytes, at most {chunk.MAX_LENGTH}")
         fields = (kind, len(payload), packed, self._sequence)
         header, digest = chunk.frame_chunk(fields, self._header_digest, payload_digest)
-        self._put(header)
-        self._put(payload)
-        self._pad()
+        self._put(header, payload)
         self._file.update(digest)
         self._sequence += 1
         return digest
 
-    def _put(self, data: Buffer) -> None:
-        self._write(data)
-        self.size += len(data)
-
-    def _pad(self) -> None:
-        padding = -self.size % self._alignment
-        if padding:
-            self._put(bytes(padding))
+    def _put(self, *buffers: Buffer) -> None:
+        """Write, and pad to the alignment."""
+        size = self.size + sum(len(buffer) for buffer in buffers)
+        self.size = padded(size, self._alignment)
+        self._write(*buffers, bytes(self.size - size))

@@ -80,7 +80,7 @@ def read_all(
             place = (piece.tensor, piece.at, len(piece.data))
             packed = piece.packed_digest
             return _Seen(header, piece=place, packed=packed, found=visitor.tensor(piece))
-        return _Seen(header, payload=each.load())
+        return _index_or_skipped(each)
 
     seen = _told(_jobs(pool, opened, chunks), reader, progress)
     return _audit(reader, head, seen, visitor, content=True)
@@ -90,20 +90,27 @@ def check_stored(reader: Reader, pool: Executor, progress: Progress) -> Footer:
     """Check stored digests, order, index and file_root; decode nothing."""
 
     def loaded(each: Chunk) -> _Seen:
-        header, payload = each.header, each.load()
-        body = header.offset + chunk.SIZE
-        if header.type == chunk.PAGE and len(payload) >= PAGE_RECORD:
-            return _Seen(header, record=read_page_record(bytes(payload[:PAGE_RECORD]), body))
-        if header.type == chunk.TENS and len(payload) >= TENSOR_RECORD:
-            tensor, at = read_tensor_record(bytes(payload[:TENSOR_RECORD]), body)
+        header = each.header
+        if header.type == chunk.PAGE:
+            record = bytes(each.load()[:PAGE_RECORD])
+            return _Seen(header, record=read_page_record(record, header.offset + chunk.SIZE))
+        if header.type == chunk.TENS:
+            record = bytes(each.load()[:TENSOR_RECORD])
+            tensor, at = read_tensor_record(record, header.offset + chunk.SIZE)
             return _Seen(header, piece=(tensor, at, header.packed), packed=b"")
-        return _Seen(header, payload=payload)
+        return _index_or_skipped(each)
 
     chunks = reader.walk()
     head = next(chunks)
     head.load()
     seen = _told(_jobs(pool, loaded, chunks), reader, progress)
     return _audit(reader, head, seen, Visitor(), content=False)
+
+
+def _index_or_skipped(each: Chunk) -> _Seen:
+    """The payload of an index chunk; of any other only that its digest holds."""
+    payload = each.load()
+    return _Seen(each.header, payload=payload if each.header.type == chunk.INDX else None)
 
 
 def _audit(

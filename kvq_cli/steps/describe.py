@@ -16,7 +16,7 @@ from kvq_cli.container.preamble import MAGIC
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
-from kvq_cli.errors import CaptureError, FileError, UsageError
+from kvq_cli.errors import CaptureError, FileError, UsageError, reason
 
 PEEK: Final = 64
 WHITE: Final = b" \t\r\n"
@@ -44,7 +44,7 @@ def kind_of(path: Path) -> str:
         with path.open("rb") as file:
             start = file.read(PEEK)
     except OSError as error:
-        raise FileError("E601", f"{path}: {(error.strerror or str(error)).lower()}") from error
+        raise FileError("E601", f"{path}: {reason(error)}") from error
     if start[:4] == MAGIC[:4]:
         return "container"
     # A safetensors file begins with a length, which may look like white space and a brace; its

@@ -15,7 +15,7 @@ from kvq_cli.capture.facts import IDENTITY, Facts, facts_of, identity_of
 from kvq_cli.capture.layout import Capture, LayerShape
 from kvq_cli.contract.difference import differing_fields
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
-from kvq_cli.errors import ExpectationError, FileError, ProfileError, UsageError
+from kvq_cli.errors import ExpectationError, FileError, ProfileError, UsageError, reason
 from kvq_cli.words import DType, Role
 
 MAX_SHAPE_FILE: Final = 1 << 16
@@ -96,7 +96,7 @@ def load_shape(path: Path) -> KvTensorShapeV1:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise FileError("E601", f"{path}: {error.strerror}") from error
+        raise FileError("E601", f"{path}: {reason(error)}") from error
     return KvTensorShapeV1.from_json(jsontext.loads(raw, limit=MAX_SHAPE_FILE))
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from kvq_cli.digest import Buffer
-from kvq_cli.errors import FileError
+from kvq_cli.errors import FileError, reason
 
 STDOUT: Final = Path("-")
 PREFIX: Final = ".kvq-"
+FLUSH: Final = 32 << 20  # bytes
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -32,12 +33,27 @@ class Output:
         self.fd = fd
         self.name = name
         self.seekable = seekable
+        self._size = self._flushed = 0
 
-    def write(self, buffer: Buffer) -> None:
-        """Append, whole."""
-        view = memoryview(buffer).cast("B")
-        while view:
-            view = view[os.write(self.fd, view) :]
+    def write(self, *buffers: Buffer) -> None:
+        """Append all of them, whole."""
+        left = [memoryview(buffer).cast("B") for buffer in buffers]
+        while left:
+            count = os.writev(self.fd, left)
+            self._size += count
+            while left and count >= len(left[0]):
+                count -= len(left.pop(0))
+            if left:
+                left[0] = left[0][count:]
+        self._flush_ahead()
+
+    def _flush_ahead(self) -> None:
+        """Let the disk begin with what is written, so that the last fsync has little left."""
+        if self.seekable and self._size - self._flushed >= FLUSH:
+            os.posix_fadvise(
+                self.fd, self._flushed, self._size - self._flushed, os.POSIX_FADV_DONTNEED
+            )
+            self._flushed = self._size
 
 
 @contextmanager
@@ -57,7 +73,7 @@ def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> It
     try:
         fd, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=".tmp", dir=path.parent)
     except OSError as error:
-        raise FileError("E601", f"cannot write {path}: {error.strerror}") from error
+        raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
     try:
         try:
             yield Output(fd, str(path), seekable=True)
@@ -65,7 +81,7 @@ def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> It
         finally:
             os.close(fd)
     except OSError as error:
-        raise FileError("E601", f"cannot write {path}: {error.strerror}") from error
+        raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -96,7 +112,7 @@ def _device(path: Path, *, force: bool) -> Iterator[Output]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise FileError("E601", f"cannot write {path}: {error.strerror}") from error
+        raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
 
 
 def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
@@ -111,7 +127,7 @@ def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> N
         if path.is_dir():
             raise FileError("E601", f"cannot write {path}: is a directory")
     except OSError as error:
-        raise FileError("E601", f"cannot write {path}: {error.strerror}") from error
+        raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
     if not force:
         raise FileError("E103", f"output {path} exists; use --force to replace it")
 

@@ -51,7 +51,8 @@ def test_float32_is_shortest(value: float) -> None:
 def nearest_float32(value: Fraction) -> float:
     """Half to even, by exact comparison with the neighbours of a first guess."""
     guess = np.float32(float(value))
-    above, below = np.nextafter(guess, np.float32(np.inf)), np.nextafter(guess, -np.float32(np.inf))
+    with np.errstate(over="ignore"):  # beside the largest number lies infinity
+        above, below = (np.nextafter(guess, np.float32(end)) for end in (np.inf, -np.inf))
     near = [float(number) for number in (below, guess, above) if np.isfinite(number)]
     return min(near, key=lambda number: (abs(Fraction(number) - value), odd(number)))
 
