@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kvq_cli.capture import Capture
+from kvq_cli.capture.header import Header
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
@@ -126,7 +127,7 @@ def decompress(
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         fd = output.fd if output.seekable else stack.enter_context(spool())
 
-        def begin(opener: PageOpener, head: bytes) -> Placer:
+        def begin(opener: PageOpener, head: Header) -> Placer:
             manifest = reader.manifest
             aim = (
                 source_target(manifest, head)

@@ -8,7 +8,8 @@ copy. --commands runs kvq and its rivals on captures of tools/make_capture.py, i
 after round, so that a slow minute of the machine hits all of them. Everything that writes a
 file ends with that file on disk: kvq syncs by itself, rivals are followed by sync. Times are
 wall seconds, medians and least; cpu is user and system time of the command and its children;
-a ratio is the median over rounds of the ratio within a round. Without either option both run.
+a ratio is the median over rounds of the ratio within a round. The peak is the largest resident
+size, and never less than bench's own. Without either option both run.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ COMMANDS: Final = (
     Command("decompress lossless", f"{KVQ} decompress -q lossless.kvq -o restored", "restored"),
     Command("unzstd -3 + sync", "zstd -q -d 3.zst -o restored && sync restored", "restored"),
     Command("verify int8", f"{KVQ} verify -q int8.kvq"),
+    Command("inspect int8", f"{KVQ} inspect -q int8.kvq"),
     Command("verify --quick int8", f"{KVQ} verify -q --quick int8.kvq"),
     Command("sha256sum of int8", "sha256sum int8.kvq"),
     Command("verify lossless", f"{KVQ} verify -q lossless.kvq"),
@@ -202,10 +204,10 @@ def machine() -> dict[str, Any]:
 
 
 def codec_rows(seconds: float) -> list[dict[str, Any]]:
-    codecs = list(bench_codecs.instances([]))
-    return [
-        row for channels in (64, 128) for row in bench_codecs.measure(channels, codecs, seconds)
-    ]
+    """The table of bench_codecs, from a process of its own: this one stays small."""
+    words = [sys.executable, str(TOOLS / "bench_codecs.py"), "--json", f"--seconds={seconds}"]
+    rows: list[dict[str, Any]] = json.loads(subprocess.check_output(words))
+    return rows
 
 
 def command_tables(options: argparse.Namespace) -> list[dict[str, Any]]:

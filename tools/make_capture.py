@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from kvq_cli.capture.header import BITS
 from kvq_cli.capture.writer import header_bytes
 
 ROLES: Final = ("key", "value")
+WIDTHS: Final = {"F16": 2, "BF16": 2, "F32": 4}  # bytes
 SAMPLE: Final = (
     Path(__file__).parents[1] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
 )
@@ -39,7 +39,7 @@ SCALES: Final = (0.25, 0.6, 1.0, 1.7)  # of layers, in turn
 
 def tokens_in(nbytes: int, layers: int, heads: int, channels: int, dtype: str) -> int:
     """The most tokens whose keys and values fit into so many bytes."""
-    return max(1, nbytes * 8 // (2 * layers * heads * channels * BITS[dtype]))
+    return max(1, nbytes // (2 * layers * heads * channels * WIDTHS[dtype]))
 
 
 def sample_rows(path: Path, role: str, layer: int, head: int, channels: int) -> NDArray[Any]:
@@ -100,7 +100,7 @@ def make(path: Path, options: argparse.Namespace) -> None:
     whole = (1, options.layers, options.heads, tokens, options.channels)
     tensors = [(role, options.dtype, whole) for role in ROLES]
     header = header_bytes(tensors, {"model": "made by tools/make_capture.py"})
-    size = len(header) + sum(int(np.prod(whole)) * BITS[options.dtype] // 8 for _ in ROLES)
+    size = len(header) + sum(int(np.prod(whole)) * WIDTHS[options.dtype] for _ in ROLES)
     with path.open("wb") as file:
         file.write(header)
         if options.sparse:
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--bytes", type=int, default=1 << 29)
-    parser.add_argument("--dtype", choices=("F16", "BF16", "F32"), default="F16")
+    parser.add_argument("--dtype", choices=tuple(WIDTHS), default="F16")
     parser.add_argument("--sample", type=Path, default=SAMPLE)
     parser.add_argument("--sparse", action="store_true")
     options = parser.parse_args()

@@ -110,7 +110,10 @@ def profiles_block() -> str:
         profile = load_profile(name)
         if isinstance(profile, Profile):
             rows.append([f"`{name}`", profile.description, *measured(profile)])
-    note = f"Measured on `{CAPTURE.name}`, whole files, metadata included, with zstd {ZSTD}.\n"
+    note = (
+        f"Measured on `{CAPTURE.name}`, whole files, metadata included, with zstd {ZSTD} at level "
+        "1 unless a profile says otherwise.\n"
+    )
     return table(["profile", "what it does", *COLUMNS], rows) + "\n" + note
 
 
@@ -202,9 +205,7 @@ def rendered(name: str) -> str:
         return page
     with tempfile.TemporaryDirectory() as folder:
         copied = shutil.copytree(SAMPLES, Path(folder) / "sample_data")
-        return CONSOLE.sub(
-            lambda match: f"{match[1]}{replay(match[2], copied)}{match[3]}", page
-        )
+        return CONSOLE.sub(lambda match: f"{match[1]}{replay(match[2], copied)}{match[3]}", page)
 
 
 def comparable(page: str, sizes: bool) -> str:

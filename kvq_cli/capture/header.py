@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from kvq_cli import jsontext
 from kvq_cli.errors import CaptureError, ProfileError
+from kvq_cli.words import ELEMENT_BITS
 
 # A header takes about 100 bytes a tensor; LMCache's longest pad to 4 KiB.
 MAX_HEADER: Final = 8 << 20
@@ -30,14 +31,6 @@ MAX_SHOWN: Final = 120
 LENGTH_SIZE: Final = 8
 METADATA: Final = "__metadata__"
 MEMBERS: Final = frozenset({"dtype", "shape", "data_offsets"})
-
-# Bits of an element, in the order in which the official writer sorts dtypes.
-BITS: Final[dict[str, int]] = {
-    "BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8,
-    "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-    "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
-    "C64": 64, "F64": 64, "I64": 64, "U64": 64,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +128,7 @@ def _tensor(name: str, entry: object, base: int) -> Tensor:
         raise _refusal(name, "shape is not an array of integers from 0")
     if not _counts(offsets) or len(offsets) != 2:
         raise _refusal(name, "data_offsets is not two integers from 0")
-    if dtype not in BITS:
+    if dtype not in ELEMENT_BITS:
         raise _refusal(name, f'dtype "{shown(dtype)}" is not one of safetensors', "E203")
     start, stop = offsets
     nbytes = _nbytes(name, dtype, shape)
@@ -150,9 +143,9 @@ def _nbytes(name: str, dtype: str, shape: list[int]) -> int:
     if len(shape) > MAX_RANK:
         raise _refusal(name, f"{len(shape)} dimensions, at most {MAX_RANK} are allowed", "E207")
     # Zeros left out: [2**62, 8, 0] is empty, and overflows in readers that multiply in order.
-    if math.prod(filter(None, shape)) * BITS[dtype] >= MAX_BITS:
+    if math.prod(filter(None, shape)) * ELEMENT_BITS[dtype] >= MAX_BITS:
         raise _refusal(name, f"shape {shape} has 2**63 bits or more", "E207")
-    nbytes, rest = divmod(math.prod(shape) * BITS[dtype], 8)
+    nbytes, rest = divmod(math.prod(shape) * ELEMENT_BITS[dtype], 8)
     if rest:
         raise _refusal(name, f"{dtype} of shape {shape} ends inside a byte")
     return nbytes

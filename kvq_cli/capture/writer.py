@@ -14,10 +14,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from kvq_cli.capture.header import BITS, LENGTH_SIZE, METADATA
+from kvq_cli.capture.header import LENGTH_SIZE, METADATA
+from kvq_cli.words import ELEMENT_BITS
 
 ALIGNMENT: Final = 8
-WIDTH_ORDER: Final = {dtype: -at for at, dtype in enumerate(BITS)}
+WIDTH_ORDER: Final = {dtype: -at for at, dtype in enumerate(ELEMENT_BITS)}
 
 
 def header_bytes(
@@ -31,7 +32,7 @@ def header_bytes(
     for name, dtype, shape in sorted(tensors, key=lambda one: (WIDTH_ORDER[one[1]], one[0])):
         if name in members or name == METADATA:
             raise AssertionError(f"two tensors are named {name!r}")
-        nbytes, rest = divmod(math.prod(shape) * BITS[dtype], 8)
+        nbytes, rest = divmod(math.prod(shape) * ELEMENT_BITS[dtype], 8)
         if rest:
             raise AssertionError(f"{dtype} of shape {shape} ends inside a byte")
         members[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + nbytes]}

@@ -18,6 +18,7 @@ Examples:
   kvq stats cache.safetensors --profile int8 --json"""
 
 METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
+CSV_COLUMNS = ("path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite")
 
 
 def stats(
@@ -57,9 +58,14 @@ def stats(
             progress=render.progress(common, name),
         )
 
+    rows = csvlib.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    if csv and not (json or ndjson or quiet):
+        rows.writeheader()
+
     def human(report: Mapping[str, Any]) -> None:
         if csv:
-            _csv(report)
+            path = render.safe(report["path"])
+            rows.writerows({"path": path, **row} for row in report["errors"])
         else:
             _text(report, common)
 
@@ -99,13 +105,6 @@ def _text(report: Mapping[str, Any], common: options.Common) -> None:
 
 def _told(value: object, missing: str) -> object:
     return missing if value is None else value
-
-
-def _csv(report: Mapping[str, Any]) -> None:
-    columns = ["path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite"]
-    writer = csvlib.DictWriter(sys.stdout, columns, extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({"path": report["path"], **row} for row in report["errors"])
 
 
 def _part(plane: Mapping[str, Any]) -> float:

@@ -37,6 +37,10 @@ class Codec(Protocol):
         """The planes, alive in `scratch` until its next use; NonFinite where they cannot be."""
         ...
 
+    def check(self, planes: Planes, spec: PageSpec) -> None:
+        """CodecError E502 where no encoder writes such planes; cheaper than decoding them."""
+        ...
+
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         """Write every element of `into`, whose dtype may differ from the spec's."""
         ...

@@ -82,6 +82,9 @@ class Int8(Codec):
             np.copyto(codes[tile], values.view(np.int32), casting="unsafe")
         return {"scales": scales, "codes": codes}
 
+    def check(self, planes: Planes, spec: PageSpec) -> None:
+        self._checked(planes, spec)
+
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         require_subnormals()
         codes, scales = planes["codes"], self._checked(planes, spec)

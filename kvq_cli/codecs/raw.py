@@ -33,6 +33,9 @@ class Raw(Codec):
         bits.flags.writeable = False
         return {"bits": bits}
 
+    def check(self, planes: Planes, spec: PageSpec) -> None:
+        """Any bits are a page."""
+
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         bits = planes["bits"]
         for tile in tiles(spec.shape):

@@ -72,7 +72,8 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
     kind, zero, stored, packed, sequence = GUARDED.unpack_from(raw)
     if CRC.unpack_from(raw, 28)[0] != zlib.crc32(raw[:28]):
         raise DigestError("chunk header CRC does not hold", offset)
-    if zero != bytes(4) or stored > MAX_LENGTH or packed > MAX_LENGTH:
+    whole = kind != INDX or stored == packed
+    if zero != bytes(4) or stored > MAX_LENGTH or packed > MAX_LENGTH or not whole:
         raise ContainerError("E304", "chunk header holds a value outside the spec", offset)
     if not (kind.isalpha() and kind.isascii()):
         raise ContainerError("E304", f"chunk type {kind!r} is not four letters", offset)

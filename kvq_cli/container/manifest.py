@@ -39,6 +39,11 @@ class TensorEntry:
     axes: str | None
     first_layer: int | None
 
+    def length(self, letter: str) -> int:
+        """The length of an axis; 1 where there is none."""
+        axes = self.axes or ""
+        return self.shape[axes.index(letter)] if letter in axes else 1
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,

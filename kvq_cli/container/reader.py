@@ -15,11 +15,12 @@ from typing import Final, Self
 
 from kvq_cli.container import chunk, index, preamble
 from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.consistency import check_manifest
 from kvq_cli.container.footer import SIZE as FOOTER_SIZE
 from kvq_cli.container.footer import Footer, read_footer
 from kvq_cli.container.manifest import Manifest, read_manifest
 from kvq_cli.container.source import ByteSource
-from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.errors import ContainerError, DigestError, ProfileError
 
 PAGE_RECORD: Final = 32
 TENSOR_RECORD: Final = 16
@@ -52,6 +53,10 @@ class Reader:
         preamble.check_header(raw, start, header)
         self.digest = start.digest
         self.manifest: Manifest = read_manifest(header, start.alignment)
+        try:
+            check_manifest(self.manifest)
+        except ProfileError as error:
+            raise ContainerError("E304", f"header {error}", preamble.SIZE) from error
         self.header_size = preamble.SIZE + start.header_length
         self.first_chunk = start.first_chunk
         self.alignment = start.alignment

@@ -56,7 +56,9 @@ class ByteSource:
 
     def _from_file(self, offset: int, length: int) -> bytes:
         # Allocate what the file can hold, not what a damaged length asks for.
-        length = max(0, min(length, (self.size or 0) - offset))
+        length = min(length, (self.size or 0) - offset)
+        if length <= 0:
+            return b""  # the offset may be beyond what the system can count
         data = os.pread(self._fd, length, offset)
         while 0 < len(data) < length:
             more = os.pread(self._fd, length - len(data), offset + len(data))

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kvq_cli.capture.header import Header
 from kvq_cli.container import chunk, index
 from kvq_cli.container.audit import Audit
 from kvq_cli.container.chunk import ChunkHeader
@@ -57,7 +58,7 @@ class _Seen:
 def read_all(
     reader: Reader,
     pool: Executor,
-    begin: Callable[[PageOpener, bytes], Visitor],
+    begin: Callable[[PageOpener, Header], Visitor],
     progress: Progress,
 ) -> Footer:
     """Read, check and visit every chunk; the footer, when everything held."""

@@ -42,7 +42,7 @@ def choose_profiles(
     sources: Sequence[str | Path | Profile], shapes: Mapping[Role, KvTensorShapeV1 | None]
 ) -> tuple[Choice, ...]:
     """One choice a profile, roles disjoint, both roles covered."""
-    loaded = [each if isinstance(each, Profile) else load_profile(each) for each in sources]
+    loaded = [named_profile(each) for each in sources]
     bound = [_bound(each, shapes) for each in loaded if isinstance(each, KvCompressionProfileV1)]
     general = [each for each in loaded if isinstance(each, Profile)]
     taken = [role for choice in bound for role in choice.roles]
@@ -56,6 +56,17 @@ def choose_profiles(
         assert isinstance(profile, Profile)
         bound.append(Choice(rest, profile, profile.content_json(), profile.digest()))
     return tuple(sorted(bound, key=lambda choice: choice.roles))
+
+
+def named_profile(source: str | Path | Profile) -> Profile | KvCompressionProfileV1:
+    """The profile; a refusal names its file, which is not the story's input."""
+    if isinstance(source, Profile):
+        return source
+    try:
+        return load_profile(source)
+    except ProfileError as error:
+        error.args = (f"profile {source}: {error}",)
+        raise
 
 
 def _bound(

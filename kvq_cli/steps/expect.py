@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from kvq_cli.capture import Capture
+from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import read_rows
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
@@ -20,9 +21,11 @@ from kvq_cli.container.index import PageEntry
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, plain, text
+from kvq_cli.errors import DigestError
 from kvq_cli.planes import raw_bytes
-from kvq_cli.profile import Profile, load_profile
+from kvq_cli.profile import Profile
 from kvq_cli.steps.audited import Visitor
+from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
 from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
 from kvq_cli.words import Role
@@ -67,23 +70,29 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
 
 
 class Comparison(Visitor):
-    """Holds every page's source digest against the bits of a capture."""
+    """Holds every page's source digest against the bits of a capture.
+
+    Without a capture, lossless pages are their own witness: they decode to the source's bits.
+    """
 
     def __init__(self, capture: Capture | None) -> None:
         self._capture = capture
         self._digests: list[bytes | None] = []
         self.broken: list[Broken] = []
 
-    def begin(self, opener: PageOpener, head: bytes) -> Comparison:
+    def begin(self, opener: PageOpener, head: Header) -> Comparison:
         self._opener = opener
-        if self._capture is not None and head != self._capture.source.header.raw:
+        if self._capture is not None and _told(head) != _told(self._capture.source.header):
             self._differs("names, order or metadata of the tensors are not the capture's")
         return self
 
     def page(self, page: OpenedPage) -> bytes | None:
-        if self._capture is None:
-            return None
         key, spec = page.record.key, page.spec
+        if self._capture is None:
+            if not self._opener.codecs[page.record.codec].lossless:
+                return None
+            rows = self._opener.rows(page, range(spec.heads), range(spec.tokens), None)
+            return plain(raw_bytes(rows))
         slab = self._capture.slabs.get((key.role, key.batch, key.layer))
         heads = self._opener.manifest.head_sets[key.head_set]
         if slab is None or slab.tokens < key.stop or slab.heads <= heads[-1]:
@@ -116,6 +125,8 @@ class Comparison(Visitor):
     def leaf(self, entries: Sequence[PageEntry]) -> None:
         for entry, digest in zip(entries, self._digests, strict=True):
             if digest is not None and digest != entry.source_digest:
+                if self._capture is None:
+                    raise DigestError("source digest does not hold", entry.offset)
                 key = entry.record.key
                 heads = self._opener.manifest.head_sets[key.head_set]
                 self._differs(
@@ -140,8 +151,14 @@ class Comparison(Visitor):
             self.broken.append(_broken("E805", message))
 
 
+def _told(header: Header) -> tuple[object, ...]:
+    """What a header says, however its text is arranged."""
+    tensors = tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in header.tensors)
+    return (tensors, header.metadata)
+
+
 def _profile(manifest: Manifest, source: str | Path | Profile) -> Iterator[Broken]:
-    profile = source if isinstance(source, Profile) else load_profile(source)
+    profile = named_profile(source)
     digest = profile.digest()
     if isinstance(profile, Profile):
         wanted, recorded = profile.content_json(), list(manifest.profiles)

@@ -89,7 +89,29 @@ def with_user_facts(capture: Capture, meta: Mapping[str, str], shape: Path | Non
     told = capture.facts
     for each in (facts, _facts_of_shape(shape, capture)):
         told = _merged(told, each)
-    return replace(capture, facts=told, identity={**capture.identity, **identity})
+    told_capture = replace(capture, facts=told, identity={**capture.identity, **identity})
+    wrong = _contradiction(told_capture)
+    if wrong is None:
+        return told_capture
+    if meta or shape:
+        raise UsageError("E101", f"--meta or --shape: {wrong}")
+    # Metadata is text that anybody wrote; what cannot be true of the tensors is left out.
+    note = f"metadata contradicts the tensors and is left out: {wrong}"
+    facts = Facts(rope_state=told.rope_state)
+    return replace(capture, facts=facts, notes=(*capture.notes, note))
+
+
+def _contradiction(capture: Capture) -> str | None:
+    """Why the facts cannot be true of the tensors; None where they can."""
+    kind, query = capture.facts.attention_kind, capture.facts.query_heads
+    for heads in sorted({layer.heads for layer in capture.layers}):
+        if query is not None and query % heads:
+            return f"{query} query heads are not divisible by {heads} kv heads"
+        if kind == "mha" and query not in (None, heads):
+            return f"mha with {query} query heads and {heads} kv heads"
+        if kind == "mqa" and heads != 1:
+            return f"mqa with {heads} kv heads"
+    return None
 
 
 def load_shape(path: Path) -> KvTensorShapeV1:
@@ -97,7 +119,11 @@ def load_shape(path: Path) -> KvTensorShapeV1:
         raw = path.read_bytes()
     except OSError as error:
         raise FileError("E601", f"{path}: {reason(error)}") from error
-    return KvTensorShapeV1.from_json(jsontext.loads(raw, limit=MAX_SHAPE_FILE))
+    try:
+        return KvTensorShapeV1.from_json(jsontext.loads(raw, limit=MAX_SHAPE_FILE))
+    except ProfileError as error:
+        error.args = (f"shape {path}: {error}",)
+        raise
 
 
 def _facts_of_shape(path: Path | None, capture: Capture) -> Facts:

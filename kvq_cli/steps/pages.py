@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.capture.header import Header, parse_header
 from kvq_cli.codecs import Codec
-from kvq_cli.codecs.registry import codec_from_json
+from kvq_cli.codecs.registry import codec_from_json, codec_to_json
 from kvq_cli.container import chunk, coded
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Table
@@ -22,7 +23,7 @@ from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, Chunk, Reader
 from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
-from kvq_cli.errors import ContainerError, ProfileError
+from kvq_cli.errors import CaptureError, ContainerError, ProfileError
 from kvq_cli.page import Page
 from kvq_cli.planes import cut, packed_sizes, unpack
 from kvq_cli.steps.work import Bench
@@ -72,9 +73,11 @@ class PageOpener:
         spec = self._coverage.spec(record)
         layout = self.codecs[record.codec].layout(spec)
         self._check_packed(table, header, packed_sizes(layout))
-        planes = coded.decode(table, payload, self._bench.decoder, body)
-        digest = coded.packed_digest(chunk.PAGE, table.record, planes)
-        return OpenedPage(header, record, spec, table, unpack(layout, planes), digest)
+        packed = coded.decode(table, payload, self._bench.decoder, body)
+        digest = coded.packed_digest(chunk.PAGE, table.record, packed)
+        planes = unpack(layout, packed)
+        self.codecs[record.codec].check(planes, spec)
+        return OpenedPage(header, record, spec, table, planes, digest)
 
     def tensor(self, each: Chunk) -> OpenedTensor:
         payload = each.load()
@@ -90,8 +93,8 @@ class PageOpener:
         digest = coded.packed_digest(chunk.TENS, table.record, [data])
         return OpenedTensor(each.header, tensor, at, data, digest)
 
-    def head(self, each: Chunk) -> bytes:
-        """The source file's header, verbatim."""
+    def head(self, each: Chunk) -> Header:
+        """The source file's header; it must list the tensors that the manifest lists."""
         payload = each.load()
         body = each.header.offset + chunk.SIZE
         table = coded.read_table(chunk.HEAD, SOURCE_RECORD, payload, body)
@@ -99,7 +102,7 @@ class PageOpener:
             raise ContainerError("E304", "source header holds a value outside the spec", body)
         self._check_packed(table, each.header, [each.header.packed])
         (data,) = coded.decode(table, payload, self._bench.decoder, body)
-        return bytes(data)
+        return source_header(self.manifest, bytes(data))
 
     def rows(
         self, page: OpenedPage, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None
@@ -122,10 +125,25 @@ class PageOpener:
             raise ContainerError("E304", "packed length is not that of the planes", header.offset)
 
 
+def source_header(manifest: Manifest, raw: bytes) -> Header:
+    """The header of the source file; ContainerError unless the manifest describes it."""
+    size = len(raw) + sum(tensor.nbytes for tensor in manifest.tensors)
+    try:
+        header = parse_header(raw, size)
+    except CaptureError as error:
+        raise ContainerError("E304", f"source header: {error}") from error
+    found = [(each.name, each.dtype, each.shape) for each in header.tensors]
+    if found != [(each.name, each.dtype, each.shape) for each in manifest.tensors]:
+        raise ContainerError("E304", "source header and manifest list other tensors")
+    if len(header.raw) != len(raw):
+        raise ContainerError("E304", "source header is shorter than its chunk")
+    return header
+
+
 def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
     """The codecs that the header names; unknown ones are refused."""
     try:
-        return tuple(
+        codecs = tuple(
             codec_from_json(
                 each["name"],
                 each["params"],
@@ -136,6 +154,10 @@ def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
         )
     except ProfileError as error:
         raise ContainerError("E304", f"header {error}", 64) from error
+    for codec, each in zip(codecs, manifest.codecs, strict=True):
+        if codec_to_json(codec) != each:
+            raise ContainerError("E304", f"header: codec {codec.name} is not named in full", 64)
+    return codecs
 
 
 def _is_all(places: Sequence[int], count: int) -> bool:

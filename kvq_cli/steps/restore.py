@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import write_rows
 from kvq_cli.container import chunk
 from kvq_cli.container.index import PageEntry
@@ -121,7 +122,7 @@ def write_at(fd: int, offset: int, buffer: Buffer) -> None:
         offset, view = offset + count, view[count:]
 
 
-def head_of(reader: Reader, opener: PageOpener) -> bytes:
+def head_of(reader: Reader, opener: PageOpener) -> Header:
     """The source file's header, without reading further."""
     first = reader.chunk_at(reader.first_chunk)
     if first.header.type != chunk.HEAD:

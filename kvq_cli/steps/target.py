@@ -16,14 +16,14 @@ from typing import Final
 
 from kvq_cli import jsontext
 from kvq_cli.capture import ADAPTERS
-from kvq_cli.capture.header import BITS, Header, Tensor, parse_header
+from kvq_cli.capture.header import Header, parse_header
 from kvq_cli.capture.layout import Binding, slabs_of
 from kvq_cli.capture.slab import Slab
 from kvq_cli.capture.writer import header_bytes
-from kvq_cli.container.manifest import Manifest, Part, TensorEntry
-from kvq_cli.errors import CaptureError, ContainerError, UsageError
+from kvq_cli.container.manifest import Manifest, Part
+from kvq_cli.errors import UsageError
 from kvq_cli.steps.select import Selection
-from kvq_cli.words import DType, Role
+from kvq_cli.words import ELEMENT_BITS, DType, Role
 
 LAYOUTS: Final = ("source", "canonical", "per_layer")
 ALIASES: Final = {"hf": "per_layer"}
@@ -52,43 +52,27 @@ class _NewTensor:
     layers: tuple[int, ...]
 
 
-def source_target(manifest: Manifest, head: bytes) -> Target:
+def source_target(manifest: Manifest, head: Header) -> Target:
     """The original file."""
-    header = source_header(manifest, head)
-    numbered = list(enumerate(zip(header.tensors, manifest.tensors, strict=True)))
+    numbered = list(enumerate(zip(head.tensors, manifest.tensors, strict=True)))
     slabs = [
         slab
         for _, (tensor, entry) in numbered
-        if entry.role is not None
-        for slab in slabs_of(_binding(manifest, entry, tensor))
+        if entry.role is not None and entry.axes is not None
+        for slab in slabs_of(Binding(tensor, entry.role, entry.axes, entry.first_layer or 0))
     ]
     return Target(
-        header=head,
-        size=header.file_size,
+        header=head.raw,
+        size=head.file_size,
         slabs={(slab.role, slab.batch, slab.layer): slab for slab in slabs},
         tensors={at: tensor.start for at, (tensor, entry) in numbered if entry.role is None},
     )
 
 
-def source_header(manifest: Manifest, head: bytes) -> Header:
-    """The source file's header; ContainerError unless it is the one the manifest describes."""
-    size = len(head) + sum(tensor.nbytes for tensor in manifest.tensors)
-    try:
-        header = parse_header(head, size)
-    except CaptureError as error:
-        raise ContainerError("E304", f"source header: {error}") from error
-    found = [(each.name, each.dtype, each.shape, each.stop - each.start) for each in header.tensors]
-    stated = [(each.name, each.dtype, each.shape, each.nbytes) for each in manifest.tensors]
-    if found != stated:
-        raise ContainerError("E304", "source header and manifest list other tensors")
-    return header
-
-
 def new_target(
-    manifest: Manifest, head: bytes, selection: Selection, *, layout: str, dtype: DType | None
+    manifest: Manifest, head: Header, selection: Selection, *, layout: str, dtype: DType | None
 ) -> Target:
     """A file of the selected rows, in a layout, in a dtype."""
-    source = source_header(manifest, head)
     news = _new_tensors(manifest, selection, layout)
     if not news:
         raise UsageError("E101", "nothing is chosen: the container has no such keys or values")
@@ -101,7 +85,7 @@ def new_target(
     names = [name for name, _, _ in tensors]
     if len(set(names)) != len(names):
         raise UsageError("E101", f"layout {layout}: a tensor of that name is there already")
-    raw = header_bytes(tensors, _metadata(source.metadata, manifest, selection, layout))
+    raw = header_bytes(tensors, _metadata(head.metadata, manifest, selection, layout))
     header = parse_header(raw, len(raw) + _total(tensors))
     _check_readable(header, layout)
     by_name = {tensor.name: tensor for tensor in header.tensors}
@@ -130,25 +114,6 @@ def _check_readable(header: Header, layout: str) -> None:
             f"layout {layout}: with the tensors that are carried along it would read as "
             f"{' and '.join(fits) or 'none'}; choose a part with --role, --layers or --tokens",
         )
-
-
-def _binding(manifest: Manifest, entry: TensorEntry, tensor: Tensor) -> Binding:
-    """Where a tensor's pages go; ContainerError unless it fits the parts of its layers."""
-    assert entry.role is not None
-    assert entry.axes is not None
-    assert entry.first_layer is not None
-    binding = Binding(tensor, entry.role, entry.axes, entry.first_layer)
-    parts = manifest.parts_by_layer()
-    for layer in binding.layers:
-        part = parts.get(layer)
-        shape = part.roles.get(entry.role) if part else None
-        if part is None or shape is None:
-            raise ContainerError("E304", f"tensor of layer {layer}, which the parts lack")
-        lengths = tuple(binding.length(letter) for letter in "BHTD")
-        promised = (part.batch, part.kv_heads, part.tokens, shape.head_dim)
-        if lengths != promised or tensor.dtype != shape.dtype:
-            raise ContainerError("E304", f"tensor and parts differ in the shape of layer {layer}")
-    return binding
 
 
 def _new_tensors(manifest: Manifest, selection: Selection, layout: str) -> list[_NewTensor]:
@@ -226,7 +191,7 @@ def _cut(
 
 
 def _total(tensors: Sequence[tuple[str, str, tuple[int, ...]]]) -> int:
-    return sum(math.prod(shape) * BITS[dtype] // 8 for _, dtype, shape in tensors)
+    return sum(math.prod(shape) * ELEMENT_BITS[dtype] // 8 for _, dtype, shape in tensors)
 
 
 def _metadata(

@@ -12,20 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from blake3 import blake3
+from reference import kv_profile
 from reference.decoders import CODECS, WIDTHS
-from reference.refused import need
+from reference.refused import Refused, need
 
 ROLES = ("key", "value")
-LAYOUTS = ("canonical", "per_layer")
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8}
 BITS |= {"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16}
 BITS |= {"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
 BITS |= {"C64": 64, "F64": 64, "I64": 64, "U64": 64}
-IDENTITY = frozenset(
-    "model model_revision architecture tokenizer tokenizer_revision engine engine_version"
-    " cache_class compute_dtype attention_kind attention_scale query_heads rope_state rope_style"
-    " rope_theta rope_scaling layer_types layer_indices source_layers sliding_window qkv_bias".split()
-)
 CONTENT = (
     "schema layout identity tensors parts head_sets codecs profiles token_offset continues probe"
     " queries_digest calibration_digest"
@@ -73,6 +68,7 @@ def read_header(text: bytes, alignment: int) -> Header:
     except (ValueError, RecursionError) as error:
         need(False, f"header is not JSON: {error}")
     need(again == text, "header is not canonical JSON")
+    check_depth(value, 32)
     members(value, "content storage")
     content, storage = value["content"], value["storage"]
     members(storage, "alignment entropy level writer")
@@ -81,6 +77,14 @@ def read_header(text: bytes, alignment: int) -> Header:
     need(1 <= integer(storage["level"]) <= 22, "storage.level")
     string(storage["writer"])
     return Header(content, storage, check_content(content))
+
+
+def check_depth(value: Any, left: int) -> None:
+    if type(value) in (dict, list):
+        need(left > 0, "header is nested deeper than 32")
+        for member in value.values() if type(value) is dict else value:
+            check_depth(member, left - 1)
+    need(type(value) is not int or abs(value) < 10**40, "an integer of more than 40 digits")
 
 
 def members(value: Any, names: str) -> None:
@@ -110,9 +114,8 @@ def digest_text(value: Any) -> None:
 def check_content(content: Any) -> dict[tuple[int, int], Slab]:
     members(content, CONTENT)
     need(content["schema"] == "kvq_container_v1", "content.schema")
-    need(string(content["layout"]) in LAYOUTS, "content.layout")
+    string(content["layout"])
     need(type(content["identity"]) is dict, "content.identity")
-    need(IDENTITY >= set(content["identity"]), "content.identity has an unknown key")
     for value in content["identity"].values():
         string(value)
     integer(content["token_offset"])
@@ -139,23 +142,31 @@ def check_profiles(profiles: list[Any]) -> None:
     for entry in profiles:
         members(entry, "roles profile digest")
         need(type(entry["profile"]) is dict, "profile is not an object")
-        need(entry["profile"].get("schema") == "kvq_profile_v1", "profile.schema")
-        need(not {"storage", "description"} & set(entry["profile"]), "profile has storage")
-        digest = tagged("kvq_profile_v1", canonical(entry["profile"])).hex()
-        need(entry["digest"] == "blake3:" + digest, "profile digest does not hold")
+        need(entry["digest"] == profile_digest(entry["profile"]), "profile digest does not hold")
         roles += array(entry["roles"])
     need(all(role in ROLES for role in roles) and len(roles) == len(set(roles)), "profile roles")
+
+
+def profile_digest(profile: dict[str, Any]) -> str:
+    if profile.get("schema_version") == kv_profile.SCHEMA:
+        return kv_profile.digest(profile)
+    need(profile.get("schema") == "kvq_profile_v1", "profile.schema")
+    need(not {"storage", "description"} & set(profile), "profile has storage")
+    return "blake3:" + tagged("kvq_profile_v1", canonical(profile)).hex()
 
 
 def check_parts(parts: list[Any]) -> dict[tuple[int, int], Slab]:
     slabs: dict[tuple[int, int], Slab] = {}
     used: set[int] = set()
+    entries = 0
     for part in parts:
         members(part, "layers batch kv_heads tokens key value")
         batch, heads = integer(part["batch"], 1, 2**16), integer(part["kv_heads"], 1, 2**16)
         tokens, layers = integer(part["tokens"], 1, 2**40), layers_of(part["layers"])
         need(used.isdisjoint(layers), "a layer lies in two parts")
         used.update(layers)
+        entries += batch * len(layers)
+        need(entries <= 2**16, "more than 65,536 layers times batch entries")
         need(part["key"] is not None or part["value"] is not None, "part without key and value")
         for number, role in enumerate(ROLES):
             if part[role] is None:
@@ -194,12 +205,12 @@ def check_shape(entry: Any, role: str, slab: Slab, layers: int) -> None:
     need(shape["rope_state"] in ropes, "rope_state")
     if shape["query_heads"] is not None:
         integer(shape["query_heads"], 1, 2**32 - 1)
-        need(shape["query_heads"] % slab.heads == 0, "kv_heads do not divide query_heads")
-    mha = shape["attention_kind"] == "mha" and shape["query_heads"] not in (None, slab.heads)
-    need(not mha, "mha with other query_heads")
-    need(shape["attention_kind"] != "mqa" or slab.heads == 1, "mqa with several kv_heads")
     digest = None
     if None not in shape.values():
+        kind, queries = shape["attention_kind"], shape["query_heads"]
+        need(queries % slab.heads == 0, "kv_heads do not divide query_heads")
+        need(kind != "mha" or queries == slab.heads, "mha with other query_heads")
+        need(kind != "mqa" or slab.heads == 1, "mqa with several kv_heads")
         text = json.dumps({name: shape[name] for name in SHAPE.split()}, separators=(",", ":"))
         digest = "blake3:" + tagged(shape["schema_version"], text.encode()).hex()
     need(entry["shape_digest"] == digest, "shape digest does not hold")
@@ -233,3 +244,23 @@ def bound(tensors: list[Any]) -> dict[tuple[int, int], Slab]:
             slabs[place] = slab
     need(len(names) == len(tensors), "a tensor name occurs twice")
     return slabs
+
+
+def listed(header: Header) -> list[tuple[Any, ...]]:
+    """The source tensors as the header lists them."""
+    tensors = header.content["tensors"]
+    return [(one["name"], one["dtype"], one["shape"], one["nbytes"]) for one in tensors]
+
+
+def head_tensors(text: bytes) -> list[tuple[Any, ...]]:
+    """The tensors that a safetensors header lists, in data order."""
+    try:
+        tensors = json.loads(text)
+        tensors.pop("__metadata__", None)
+        facts = [(*one["data_offsets"], name, one) for name, one in tensors.items()]
+        facts.sort(key=lambda fact: fact[:2])
+        stops = [0, *(stop for _, stop, *_ in facts)]
+        need(stops[:-1] == [start for start, *_ in facts], "HEAD tensors leave gaps")
+        return [(name, one["dtype"], one["shape"], b - a) for a, b, name, one in facts]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Refused(f"HEAD is no safetensors header: {error}") from error

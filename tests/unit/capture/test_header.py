@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvq_cli.capture import gatekeeper
-from kvq_cli.capture.header import BITS, MAX_SHOWN, Header, parse_header, shown
+from kvq_cli.capture.header import MAX_SHOWN, Header, parse_header, shown
 from kvq_cli.errors import CaptureError
+from kvq_cli.words import ELEMENT_BITS
 from support.captures import paint, raw_safetensors, safetensors_bytes
 
 VECTORS = Path(__file__).parents[3] / "formats" / "vectors" / "capture"
@@ -87,12 +88,12 @@ def test_header_read_short() -> None:
         parse_header(SMALL[:40], len(SMALL))
 
 
-@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("dtype", ELEMENT_BITS)
 def test_every_dtype(dtype: str) -> None:
     """Eight elements of every dtype of the format take as many bytes as a one has bits."""
-    entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, BITS[dtype]]}
-    header = parse(raw_safetensors(json.dumps({"a": entry}), BITS[dtype]))
-    assert header.tensors[0].nbytes == BITS[dtype]
+    entry = {"dtype": dtype, "shape": [8], "data_offsets": [0, ELEMENT_BITS[dtype]]}
+    header = parse(raw_safetensors(json.dumps({"a": entry}), ELEMENT_BITS[dtype]))
+    assert header.tensors[0].nbytes == ELEMENT_BITS[dtype]
     gatekeeper.check(header)
 
 
@@ -110,7 +111,7 @@ NAMES = st.text(max_size=4)
 NUMBERS = st.one_of(st.integers(-1, 9), st.sampled_from([2**31, 2**63, 2**64, 1.0, True]))
 ENTRIES = st.fixed_dictionaries(
     {
-        "dtype": st.sampled_from([*BITS, "F8E4M3FN", 1]),
+        "dtype": st.sampled_from([*ELEMENT_BITS, "F8E4M3FN", 1]),
         "shape": st.lists(NUMBERS, max_size=3),
         "data_offsets": st.lists(NUMBERS, min_size=1, max_size=3),
     },
@@ -124,9 +125,9 @@ def sound_headers(draw: st.DrawFn) -> tuple[dict, int]:
     members: dict = {}
     at = 0
     for name in draw(st.lists(NAMES, unique=True, max_size=4)):
-        dtype = draw(st.sampled_from(list(BITS)))
+        dtype = draw(st.sampled_from(list(ELEMENT_BITS)))
         shape = [*draw(st.lists(st.integers(0, 3), max_size=3)), 4]
-        nbytes = BITS[dtype] * shape[-1] // 8
+        nbytes = ELEMENT_BITS[dtype] * shape[-1] // 8
         for length in shape[:-1]:
             nbytes *= length
         members[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + nbytes]}

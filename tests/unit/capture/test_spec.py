@@ -7,8 +7,8 @@ from pathlib import Path
 
 from kvq_cli.capture import ADAPTERS
 from kvq_cli.capture.facts import IDENTITY
-from kvq_cli.capture.header import BITS
 from kvq_cli.capture.per_layer import SPELLINGS
+from kvq_cli.words import ELEMENT_BITS
 
 PAGE = (Path(__file__).parents[3] / "formats" / "capture.md").read_text()
 
@@ -22,9 +22,9 @@ def test_dtypes() -> None:
     """The table of dtypes is the parser's, and the writer's order is the table's."""
     rows = re.findall(r"^\| (\d+) \| (`.*`) \|$", section("Header"), re.MULTILINE)
     stated = {dtype: int(bits) for bits, names in rows for dtype in re.findall(r"`(\w+)`", names)}
-    assert stated == BITS
+    assert stated == ELEMENT_BITS
     order = next(line for line in PAGE.splitlines() if line.startswith("* tensors by dtype"))
-    assert re.findall(r"`([A-Z]\w+)`", order) == list(BITS)
+    assert re.findall(r"`([A-Z]\w+)`", order) == list(ELEMENT_BITS)
 
 
 def test_layouts() -> None:

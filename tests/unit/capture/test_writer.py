@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from kvq_cli.capture import gatekeeper
-from kvq_cli.capture.header import BITS, parse_header
+from kvq_cli.capture.header import parse_header
 from kvq_cli.capture.writer import header_bytes
+from kvq_cli.words import ELEMENT_BITS
 
 TENSORS = st.dictionaries(
     st.text(max_size=4).filter(lambda name: name != "__metadata__"),
     st.tuples(
-        st.sampled_from(list(BITS)),
+        st.sampled_from(list(ELEMENT_BITS)),
         st.lists(st.integers(0, 3), max_size=3).map(lambda shape: (*shape, 4)),
     ),
     max_size=5,
@@ -33,13 +34,13 @@ def test_deterministic(tensors: dict, metadata: dict, random) -> None:
     random.shuffle(table)
     assert header_bytes(table, dict(reversed(metadata.items()))) == raw
     assert len(raw) % 8 == 0
-    size = sum(int(np.prod(shape)) * BITS[dtype] // 8 for _, dtype, shape in table)
+    size = sum(int(np.prod(shape)) * ELEMENT_BITS[dtype] // 8 for _, dtype, shape in table)
     header = parse_header(raw, len(raw) + size)
     gatekeeper.check(header)
     assert header.metadata == metadata
     assert {(one.name, one.dtype, one.shape) for one in header.tensors} == set(table)
     for tensor in header.tensors:
-        assert tensor.nbytes == 0 or tensor.start % max(1, BITS[tensor.dtype] // 8) == 0
+        assert tensor.nbytes == 0 or tensor.start % max(1, ELEMENT_BITS[tensor.dtype] // 8) == 0
 
 
 def test_official_bytes() -> None:

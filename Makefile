@@ -1,0 +1,79 @@
+# The list of developer commands. `make` alone prints it. Every target works from a fresh clone:
+# what it needs is installed into .venv on first use.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+VECTORS := $(wildcard tools/make*_vectors.py)
+.DEFAULT_GOAL := help
+
+.PHONY: help setup demo test test-long lint format check bench vectors vectors-check \
+	docs docs-check sample-data build clean
+
+help: ## Print this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(VENV)/.test ## Install kvq and the development tools into .venv.
+
+demo: $(VENV)/.run ## Compress, verify, measure and restore the sample capture.
+	@KVQ=$(BIN)/kvq sh sample_data/demo.sh
+
+test: lint vectors-check docs-check ## Run every check and test but the long ones.
+	@$(BIN)/python -m pytest -q -n 2 -m "not long"
+
+test-long: $(VENV)/.test ## Run the long tests; KVQ_CAPTURES=DIR adds captures of your own.
+	@$(BIN)/python -m pytest -q -m long
+
+lint: $(VENV)/.test ## Check style, types and the direction of imports.
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+format: $(VENV)/.test ## Let ruff format the code and mend what it can.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: test ## All that CI runs.
+
+bench: $(VENV)/.test ## Measure speed against what a user has without kvq.
+	@$(BIN)/python tools/bench.py
+
+vectors: $(VENV)/.test ## Write the conformance vectors; only after the spec changed.
+	@for tool in $(VECTORS); do $(BIN)/python $$tool || { echo "$$tool failed"; exit 1; }; done
+
+vectors-check: $(VENV)/.test ## Check that the vectors are what their recipes make.
+	@for tool in $(VECTORS); do \
+		$(BIN)/python $$tool --check || { echo "$$tool: make vectors"; exit 1; }; \
+	done
+
+docs: $(VENV)/.test ## Write the generated parts of README.md, docs/ and sample_data/README.md.
+	@$(BIN)/python tools/make_docs.py
+
+docs-check: $(VENV)/.test ## Check that they are what they should be, and the synthetic sample too.
+	@$(BIN)/python tools/make_docs.py --check
+	@$(BIN)/python tools/make_sample_data.py --check
+
+sample-data: $(VENV)/.test ## Write the synthetic sample capture.
+	@$(BIN)/python tools/make_sample_data.py
+
+build: $(VENV)/.test ## Build wheel and sdist into dist/.
+	@$(BIN)/python -m build --no-isolation --outdir dist . > $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
+	@ls dist
+
+clean: ## Remove .venv, caches and what was built.
+	@rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Installed once, and again when pyproject.toml changes.
+$(VENV)/.run: pyproject.toml
+	@echo "setting up $(VENV): kvq and what it needs (once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	@echo "setting up $(VENV): development tools (once)"
+	@$(PIP) install --editable '.[test]'
+	@touch $@

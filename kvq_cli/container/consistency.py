@@ -1,0 +1,107 @@
+"""consistency: what the members of a header must say of each other.
+
+Spec: formats/container.md, sections "Header" and "What a reader must refuse".
+
+Tensors and parts describe the same rows, each once; a shape agrees with its part, and digests
+of shapes and profiles are those of the objects beside them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final, NoReturn
+
+from kvq_cli import digest, jsontext
+from kvq_cli.container.manifest import Manifest, Part, TensorEntry
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
+from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.words import ELEMENT_BITS, Role
+
+PROFILE_SCHEMA: Final = "kvq_profile_v1"
+HEADER_AT: Final = 64
+# What a capture may not tell; null then.
+OPEN_FIELDS: Final = {"attention_kind", "query_heads", "rope_state"}
+
+
+def check_manifest(manifest: Manifest) -> None:
+    """ContainerError or ProfileError where two members contradict each other."""
+    _check_tensors(manifest)
+    for part in manifest.parts:
+        for role in part.roles:
+            _check_shape(part, role)
+    named = [role for each in manifest.profiles for role in each["roles"]]
+    if sorted(named) != [role.word for role in Role]:
+        _refuse("profiles name each role once")
+    for each in manifest.profiles:
+        if _profile_digest(each["profile"]) != each["digest"]:
+            raise DigestError("header: profile digest does not hold", HEADER_AT)
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    bound: set[tuple[Role, int]] = set()
+    for tensor in manifest.tensors:
+        bits = ELEMENT_BITS.get(tensor.dtype)
+        if bits is None or math.prod(tensor.shape) * bits != 8 * tensor.nbytes:
+            _refuse(f"tensor of {tensor.nbytes} bytes, not {tensor.dtype} {list(tensor.shape)}")
+        if tensor.role is not None:
+            _check_bound(manifest, tensor, tensor.role, bound)
+    if len({tensor.name for tensor in manifest.tensors}) < len(manifest.tensors):
+        _refuse("two tensors of one name")
+    promised = sum(len(part.roles) for part in manifest.parts_by_layer().values())
+    if len(bound) != promised:
+        _refuse(f"tensors hold {len(bound)} layers of keys and values, parts promise {promised}")
+
+
+def _check_bound(
+    manifest: Manifest, tensor: TensorEntry, role: Role, bound: set[tuple[Role, int]]
+) -> None:
+    parts = manifest.parts_by_layer()
+    first = tensor.first_layer or 0
+    for layer in range(first, first + tensor.length("L")):
+        part = parts.get(layer)
+        shape = part.roles.get(role) if part else None
+        if part is None or shape is None or (role, layer) in bound:
+            _refuse(f"{role.word} tensor of layer {layer}, which is not there or held already")
+        lengths = tuple(tensor.length(letter) for letter in "BHTD")
+        if lengths != (part.batch, part.kv_heads, part.tokens, shape.head_dim):
+            _refuse(f"tensor and part differ in the shape of layer {layer}")
+        if tensor.dtype != shape.dtype:
+            _refuse(f"tensor and part differ in the dtype of layer {layer}")
+        bound.add((role, layer))
+
+
+def _check_shape(part: Part, role: Role) -> None:
+    stated = part.roles[role]
+    expected: dict[str, Any] = {
+        "schema_version": SCHEMA,
+        "role": role.word,
+        "batch": part.batch,
+        "layers": sum(stop - start for start, stop in part.layers),
+        "kv_heads": part.kv_heads,
+        "tokens": part.tokens,
+        "head_dim": stated.head_dim,
+        "dtype": stated.dtype.lower(),
+    }
+    if role is Role.VALUE:
+        expected["rope_state"] = "not_applicable"
+    if stated.shape.keys() != expected.keys() | OPEN_FIELDS:
+        _refuse("shape object has other members than the contract's")
+    if any(stated.shape[key] != value for key, value in expected.items()):
+        _refuse("shape object and part differ")
+    complete = None not in stated.shape.values()
+    told = KvTensorShapeV1.from_json(stated.shape).digest() if complete else None
+    if (stated.shape_digest is None) != (told is None):
+        _refuse("shape digest stands with a shape that is known in full, and only there")
+    if stated.shape_digest != told:
+        raise DigestError("header: shape digest does not hold", HEADER_AT)
+
+
+def _profile_digest(profile: dict[str, Any]) -> str:
+    if profile.get("schema") == PROFILE_SCHEMA:
+        return digest.json_digest(PROFILE_SCHEMA, jsontext.canonical(profile))
+    return KvCompressionProfileV1.from_json(profile).digest()
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ContainerError("E304", f"header: {message}", HEADER_AT)

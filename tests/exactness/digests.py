@@ -1,0 +1,195 @@
+"""digests: what one environment makes of every codec, as JSON on standard output.
+
+    python digests.py prepare FOLDER [--fast]     captures and profiles, written once
+    python digests.py kernel                      what OpenBLAS runs on
+    python digests.py run FOLDER WORK THREADS BATCH    one environment's answer, equal in all
+
+FOLDER/captures holds the sample, and captures of subnormals, zero rows, huge rows, constant
+channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every codec of the
+registry with its defaults, and one for every other value that a Literal or bool of it allows:
+a codec that is registered is tested. In the fast set pages are small and only the sample meets
+parameters that are not defaults. Jobs are cut to BATCH bytes: with kvq's own megabyte a small
+capture is one job, and threads would change nothing.
+
+    digests   "capture profile" → content_root, file_root, and BLAKE3 of the restored file, in
+              its own dtype and as F32
+    floats    digest of a float32 matrix product: must differ somewhere, or nothing was varied
+    integers  digest of the same product over integers: must be the same everywhere
+    numpy, kernel, features    what this process really ran on
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+from blake3 import blake3
+
+from kvq_cli import pipeline
+from kvq_cli.capture.writer import header_bytes
+from kvq_cli.codecs.registry import CODECS, codec_to_json, newest
+from kvq_cli.page import DType
+from kvq_cli.steps import audited, encode
+
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
+
+
+def corner_values(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
+    """(L, H, T, D) float32: what a cache looks like, and what it should not look like."""
+    layers, heads, tokens, channels = shape
+    rng = np.random.default_rng(tokens * channels)
+    values = rng.standard_normal(shape, dtype=np.float32)
+    values *= np.exp2(rng.integers(-3, 4, (layers, heads, 1, channels))).astype(np.float32)
+    values[..., channels // 2] += 60
+    least, most = (2.0**-24, 65504.0) if dtype is DType.F16 else (2.0**-133, 3.0e38)
+    steps = rng.integers(-40, 41, (layers, heads, 2, channels))
+    values[:, :, 3:5] = (steps * least).astype(np.float32)
+    values[:, :, 7] = 0
+    values[:, :, 9, ::3] = np.float32(most)
+    values[0, 0, 11] *= np.float32(2.0**-12)
+    values[0, 0, :, 1] = 0
+    values[0, 0, 12, 5] = np.float32(-most)
+    return values
+
+
+def corner_capture(shape: tuple[int, ...], dtype: DType) -> bytes:
+    """Keys and values of the corner values; a NaN in the last head of the last layer's keys."""
+    header = header_bytes([(role, dtype.value, (1, *shape)) for role in ("key", "value")], {})
+    data = b""
+    for sign in (1, -1):
+        values = corner_values(shape, dtype) * np.float32(sign)
+        if sign == 1:
+            values[-1, -1, -1, -1] = np.float32(np.nan)
+        words = values.view(np.uint32)
+        if dtype is DType.F16:
+            words = values.astype(np.float16).view(np.uint16)
+        elif dtype is DType.BF16:
+            words = (words >> 16).astype(np.uint16)
+        data += words.tobytes()
+    return header + data
+
+
+def choices(hint: Any) -> list[Any]:
+    """The values that a type hint spells out."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return [value for one in get_args(hint) for value in choices(one)]
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [False, True] if hint is bool else []
+
+
+def variants() -> Iterator[tuple[Any, bool]]:
+    """Every codec's newest revision by default (True), then one parameter changed at a time."""
+    for (name, revision), kind in CODECS.items():
+        if revision != newest(name):
+            continue  # profiles cannot ask for superseded revisions
+        codec = kind()
+        yield codec, True
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            for value in choices(hints[field.name]):
+                if value != getattr(codec, field.name):
+                    try:
+                        yield replace(codec, **{field.name: value}), False
+                    except ValueError:
+                        continue  # a rule across parameters forbids it
+
+
+def prepare(folder: Path, *, fast: bool) -> None:
+    captures, profiles = folder / "captures", folder / "profiles"
+    captures.mkdir(parents=True)
+    profiles.mkdir()
+    shutil.copy(SAMPLE, captures / "sample.safetensors")
+    tokens = 60 if fast else 300  # 300 is a whole page and a part of one
+    for dtype, channels in ((DType.F16, 80), (DType.BF16, 128), (DType.F32, 128)):
+        data = corner_capture((2, 2, tokens, channels), dtype)
+        (captures / f"{dtype.value}.safetensors").write_bytes(data)
+    for number, (codec, default) in enumerate(variants()):
+        rule = {"codec": {"name": codec.name, **codec_to_json(codec)["params"]}}
+        profile = {"schema": "kvq_profile_v1", "name": f"p{number}", "rules": [rule]}
+        of = "all" if default or not fast else "sample"
+        (profiles / f"{number:03}-{codec.name}-{of}.json").write_text(json.dumps(profile))
+
+
+def digest(path: Path) -> str:
+    return str(blake3(path.read_bytes()).hexdigest())
+
+
+def round_trips(folder: Path, work: Path, threads: int) -> dict[str, list[str]]:
+    found = {}
+    box, back = work / "box.kvq", work / "back"
+    for capture in sorted((folder / "captures").iterdir()):
+        for profile in sorted((folder / "profiles").iterdir()):
+            if not profile.stem.endswith(("all", capture.stem)):
+                continue
+            terms = {"threads": threads, "force": True}
+            report = pipeline.compress(capture, box, profiles=[profile], **terms)
+            answer = [report.content_root, report.file_root]
+            for dtype in (None, DType.F32):
+                pipeline.decompress(box, back, dtype=dtype, **terms)
+                answer.append(digest(back))
+            found[f"{capture.stem} {profile.stem}"] = answer
+    return found
+
+
+def products() -> tuple[str, str]:
+    """Digests of float32 matrix products: of random numbers, and of integers below 2**24."""
+    rng = np.random.default_rng(7)
+    a, b = rng.standard_normal((2, 256, 256), dtype=np.float32)
+    m, n = rng.integers(-200, 201, (2, 256, 256)).astype(np.float32)
+    return blake3((a @ b).tobytes()).hexdigest(), blake3((m @ n).tobytes()).hexdigest()
+
+
+def kernel() -> str:
+    """The core type whose kernels OpenBLAS runs; empty where NumPy brings no OpenBLAS."""
+    folder = Path(np.__file__).parents[1] / "numpy.libs"
+    for path in sorted(folder.glob("*openblas*")):
+        library = ctypes.CDLL(str(path))
+        for name in ("scipy_openblas_get_corename64_", "scipy_openblas_get_corename"):
+            if hasattr(library, name):
+                ask = getattr(library, name)
+                ask.restype = ctypes.c_char_p
+                return str(ask().decode())
+    return ""
+
+
+def features() -> list[str]:
+    """The CPU features that this NumPy can do without, and uses in this process."""
+    from numpy._core import _multiarray_umath as core
+
+    return [name for name in core.__cpu_dispatch__ if core.__cpu_features__[name]]
+
+
+def run(folder: Path, work: Path, threads: int, batch: int) -> dict[str, Any]:
+    # Nothing here outlives the test, so nothing is forced to the disk; no byte depends on it.
+    os.fsync = lambda fd: None
+    for step in (encode, audited):
+        assert isinstance(step.BATCH, int)
+        step.BATCH = batch
+    floats, integers = products()
+    ran_on = {"numpy": np.__version__, "kernel": kernel(), "features": features()}
+    canary = {"floats": floats, "integers": integers}
+    return {**ran_on, **canary, "digests": round_trips(folder, work, threads)}
+
+
+def main(story: str, *words: str) -> None:
+    if story == "prepare":
+        prepare(Path(words[0]), fast="--fast" in words)
+    elif story == "kernel":
+        # The products are run so that a kernel this CPU cannot run shows itself.
+        json.dump({"kernel": kernel(), "integers": products()[1]}, sys.stdout)
+    elif story == "run":
+        json.dump(run(Path(words[0]), Path(words[1]), int(words[2]), int(words[3])), sys.stdout)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,332 @@
+"""reader: a second reader of `.kvq`, written from `formats/` alone, without kvq_cli.
+
+`read` takes bytes or a path, checks everything formats/container.md asks a reader to check,
+and decodes every page. Any bytes give a Container or Refused. It is written to be compared
+with the spec line by line, not to be fast, and holds the whole file in memory.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+from reference.decoders import CODECS, WIDTHS
+from reference.header import Header, Slab, canonical, head_tensors, listed, read_header, tagged
+from reference.refused import Refused, need
+
+__all__ = ["Container", "Page", "Refused", "read"]
+
+MAGIC, END = bytes.fromhex("894B56510D0A1A0A"), bytes.fromhex("0A1A0A0D51564B89")
+RECORDS = {b"HEAD": 8, b"TENS": 16, b"PAGE": 32}
+PIECE, LEAF_PAGES, WINDOW = 2**22, 4096, 2**23
+FORCED = range(1, 6)  # reasons why a page is raw although its rule names another codec
+
+
+@dataclass(frozen=True)
+class Chunk:
+    type: bytes
+    at: int
+    stored: int
+    packed: int
+    sequence: int
+    digest: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page's record, and its bits, (H, T, D), as decoded."""
+
+    role: int
+    reason: int
+    codec: int
+    batch: int
+    layer: int
+    layers: int
+    start: int
+    tokens: int
+    head_set: int
+    bits: Any = None
+
+
+@dataclass(frozen=True)
+class Container:
+    header: Header
+    content_root: bytes
+    file_root: bytes
+    head: bytes  # the source file's first 8 + N bytes
+    tensors: dict[str, bytes]  # bits of every source tensor, decoded, in data order
+    pages: list[Page]
+
+    def source(self) -> bytes:
+        """The source file; the original, byte for byte, if every codec is lossless."""
+        return self.head + b"".join(self.tensors.values())
+
+
+def read(source: bytes | Path) -> Container:
+    data = source.read_bytes() if isinstance(source, Path) else bytes(source)
+    header, header_digest, alignment, at = read_start(data)
+    walk = Walk(header)
+    chunks: list[Chunk] = []
+    while not walk.done:
+        chunk, at = read_chunk(data, at, len(chunks), header_digest, alignment)
+        chunks.append(chunk)
+        walk.take(chunk)
+    content = tagged("kvq/v1/content-json", canonical(header.content))
+    content_root = tagged("kvq/v1/content", content, *walk.packed_digests)
+    file_root = tagged("kvq/v1/file", header_digest, *(chunk.digest for chunk in chunks))
+    check_footer(data, at, chunks, len(walk.pages), content_root + file_root)
+    tensors = restore(header, walk)
+    return Container(header, content_root, file_root, walk.head, tensors, walk.pages)
+
+
+def read_start(data: bytes) -> tuple[Header, bytes, int, int]:
+    """Preamble and header: header, its digest, the alignment, where the first chunk is."""
+    need(data[:8] == MAGIC, "not a kvq container")
+    need(len(data) >= 10 and data[8:10] == b"\1\0", "another major version")
+    need(len(data) >= 64, "shorter than a preamble")
+    _, incompatible, _, length, log2, zero = struct.unpack("<HIIIB7s", data[10:32])
+    need(incompatible == 0, f"unknown incompatible features {incompatible:#x}")
+    need(2 <= length <= 2**20 and 6 <= log2 <= 21 and zero == bytes(7), "preamble field")
+    text = data[64 : 64 + length]
+    need(len(text) == length, "header is cut off")
+    digest = tagged("kvq/v1/header", data[:32], text)
+    need(digest == data[32:64], "header digest does not hold")
+    return read_header(text, 1 << log2), digest, 1 << log2, padded(data, 64 + length, 1 << log2)
+
+
+def padded(data: bytes, at: int, alignment: int) -> int:
+    """Where the zero padding that starts here ends."""
+    stop = at + -at % alignment
+    need(stop <= len(data), "padding is cut off")
+    need(not any(data[at:stop]), "padding is not zero")
+    return stop
+
+
+def read_chunk(
+    data: bytes, at: int, sequence: int, header_digest: bytes, alignment: int
+) -> tuple[Chunk, int]:
+    start = data[at : at + 64]
+    need(len(start) == 64, "chunk header is cut off")
+    kind, zero, stored, packed, number, crc = struct.unpack("<4s4sQQII", start[:32])
+    need(zlib.crc32(start[:28]) == crc, "CRC of a chunk header does not hold")
+    need(kind.isalpha() and zero == bytes(4), "chunk type, or zero")
+    need(stored <= 2**27 and packed <= 2**27, "chunk is too long")
+    need(number == sequence, "sequence number")
+    payload = data[at + 64 : at + 64 + stored]
+    need(len(payload) == stored, "payload is cut off")
+    digest = tagged("kvq/v1/chunk", header_digest, start[:32], blake3(payload).digest())
+    need(digest == start[32:], "chunk digest does not hold")
+    chunk = Chunk(kind, at, stored, packed, number, digest, payload)
+    return chunk, padded(data, at + 64 + stored, alignment)
+
+
+def check_footer(data: bytes, at: int, chunks: list[Chunk], pages: int, roots: bytes) -> None:
+    footer = data[at:]
+    need(len(footer) == 128, "what follows the root is not a footer of 128 bytes")
+    need(footer[100:] == bytes(20) + END, "end of the footer")
+    need(zlib.crc32(footer[:96]) == int.from_bytes(footer[96:100], "little"), "footer CRC")
+    facts = struct.pack("<QQIIQ", chunks[-1].at, len(data), len(chunks), 0, pages)
+    need(footer[:32] == facts, "footer differs from the file")
+    need(footer[32:96] == roots, "a root does not hold")
+
+
+class Walk:
+    """What the chunks said so far, and what may therefore come next."""
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        self.head = b""
+        tensors = header.content["tensors"]
+        self.pieces = {at: bytearray() for at, one in enumerate(tensors) if one["role"] is None}
+        self.pages: list[Page] = []
+        self.covered: dict[tuple[int, int, int], list[int]] = {}
+        self.waiting: list[tuple[bytes, bytes]] = []  # entries without their source digest; it
+        self.leaves: list[bytes] = []
+        self.packed_digests: list[bytes] = []
+        self.done = False
+
+    def take(self, chunk: Chunk) -> None:
+        need((chunk.type == b"HEAD") == (chunk.sequence == 0), "HEAD is not the first chunk")
+        steps = {b"HEAD": self.take_head, b"TENS": self.take_piece, b"PAGE": self.take_page}
+        if chunk.type == b"INDX":
+            self.take_index(chunk)
+        elif chunk.type in steps:
+            record, table = chunk.payload[: RECORDS[chunk.type]], read_table(chunk)
+            steps[chunk.type](chunk, record, table)
+        else:
+            need(chunk.type[0] >= 97, f"unknown chunk type {chunk.type!r}")
+
+    def take_head(self, chunk: Chunk, record: bytes, table: Table) -> None:
+        need(record == bytes(8) and len(table.packed) == 1, "HEAD record or planes")
+        need(8 <= table.packed[0] <= 8 + 2**23, "HEAD is too long")
+        (self.head,) = table.planes()
+        need(int.from_bytes(self.head[:8], "little") == len(self.head) - 8, "HEAD length")
+        need(head_tensors(self.head[8:]) == listed(self.header), "HEAD lists other tensors")
+
+    def take_piece(self, chunk: Chunk, record: bytes, table: Table) -> None:
+        number, zero, offset = struct.unpack("<IIQ", record)
+        need(zero == 0 and number in self.pieces, "TENS record")
+        need(not self.pages, "TENS after PAGE")
+        sizes = {at: self.header.content["tensors"][at]["nbytes"] for at in self.pieces}
+        unfinished = [at for at in self.pieces if len(self.pieces[at]) < sizes[at]]
+        need(unfinished[:1] == [number] and offset == len(self.pieces[number]), "TENS order")
+        need(table.packed == (min(PIECE, sizes[number] - offset),), "TENS planes")
+        self.pieces[number] += table.planes()[0]
+        self.packed_digests.append(table.digest())
+
+    def take_page(self, chunk: Chunk, record: bytes, table: Table) -> None:
+        need(len(self.waiting) < LEAF_PAGES, "no leaf after 4,096 pages")
+        need(len(self.pages) == len(self.leaves) * LEAF_PAGES + len(self.waiting), "short leaf")
+        page = Page(*struct.unpack("<BBHIIIQII", record))
+        slab, heads = self.place(page)
+        codec = self.header.content["codecs"][page.codec]
+        decoder = CODECS[codec["name"], codec["revision"]]
+        need(page.reason == 0 or codec["name"] == "raw", "a reason, but not raw")
+        spec = (len(heads), page.tokens, slab.channels)
+        need(np.prod(spec, dtype=object) * WIDTHS[slab.dtype] <= 2**26, "page is too long")
+        need(table.packed == decoder.sizes(codec["params"], spec, slab.dtype), "plane sizes")
+        bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes())
+        self.packed_digests.append(table.digest())
+        self.pages.append(Page(*struct.unpack("<BBHIIIQII", record), bits))
+        entry = struct.pack("<QQQ", chunk.at, chunk.stored, chunk.packed) + record
+        entry += struct.pack("<II", chunk.sequence, 0) + table.digest()
+        source = blake3(bits.tobytes()).digest() if codec["name"] != "int8" else b""
+        self.waiting.append((entry, source))
+
+    def place(self, page: Page) -> tuple[Slab, list[int]]:
+        """The slab and heads that a page names; Refused if it is not due there."""
+        content = self.header.content
+        need(page.role < 2 and page.layers == 1 and page.tokens > 0, "PAGE record")
+        need(page.reason == 0 or page.reason in FORCED, "unknown reason")
+        need(page.codec < len(content["codecs"]), "codec that the header does not have")
+        need(page.head_set < len(content["head_sets"]), "head set that the header does not have")
+        slab = self.header.slabs.get((page.role, page.layer))
+        need(slab is not None, "layer that the header does not have")
+        heads = content["head_sets"][page.head_set]
+        need(page.batch < slab.batch and heads[-1] < slab.heads, "batch entry or head")
+        need(page.start + page.tokens <= slab.tokens, "tokens past the end")
+        need(not self.pages or order(self.pages[-1]) < order(page), "page order")
+        # Pages of a slab ascend by first token, so each head's pages must lie end to end.
+        nexts = self.covered.setdefault(order(page)[:3], [0] * slab.heads)
+        for head in heads:
+            need(nexts[head] == page.start, "pages overlap, or leave tokens out")
+            nexts[head] += page.tokens
+        return slab, heads
+
+    def take_index(self, chunk: Chunk) -> None:
+        need(chunk.packed == chunk.stored >= 32, "INDX lengths")
+        kind, count, first, zero = struct.unpack("<IIQ16s", chunk.payload[:32])
+        need(zero == bytes(16) and kind < 2, "INDX start")
+        body = chunk.payload[32:]
+        if kind == 1:
+            need(not self.waiting and first == 0 and count == len(self.leaves), "root start")
+            need(body == b"".join(self.leaves), "root differs from the leaves")
+            self.done = True
+            self.check_complete()
+            return
+        need(0 < count == len(self.waiting) and len(body) == 128 * count, "leaf count")
+        need(first == len(self.pages) - count, "leaf's first page")
+        for at, (entry, source) in enumerate(self.waiting):
+            need(body[128 * at : 128 * at + 96] == entry, "leaf differs from its pages")
+            digest = body[128 * at + 96 : 128 * at + 128]
+            need(source in (b"", digest), "source digest does not hold")
+        self.waiting = []
+        leaf = struct.pack("<QQQII", chunk.at, chunk.stored, first, count, chunk.sequence)
+        self.leaves.append(leaf + chunk.digest)
+
+    def check_complete(self) -> None:
+        for number, piece in self.pieces.items():
+            need(len(piece) == self.header.content["tensors"][number]["nbytes"], "TENS missing")
+        slabs = self.header.slabs
+        need(len(self.covered) == sum(slab.batch for slab in slabs.values()), "pages missing")
+        for (role, _, layer), nexts in self.covered.items():
+            need(set(nexts) == {slabs[role, layer].tokens}, "pages missing")
+
+
+def order(page: Page) -> tuple[int, ...]:
+    return page.role, page.batch, page.layer, page.start, page.head_set
+
+
+@dataclass(frozen=True)
+class Table:
+    """A coded payload: what its plane table says, and the stored planes."""
+
+    start: bytes  # type, record, count and zero, as they are digested
+    entropy: tuple[int, ...]
+    packed: tuple[int, ...]
+    stored: tuple[bytes, ...]
+
+    def planes(self) -> list[bytes]:
+        coded = zip(self.entropy, self.packed, self.stored, strict=True)
+        return [unzip(plane, packed) if kind else plane for kind, packed, plane in coded]
+
+    def digest(self) -> bytes:
+        lengths = struct.pack(f"<{len(self.packed)}Q", *self.packed)
+        return tagged("kvq/v1/packed", self.start, lengths, *self.planes())
+
+
+def read_table(chunk: Chunk) -> Table:
+    payload, at = chunk.payload, RECORDS[chunk.type]
+    need(len(payload) >= at + 8, "payload is shorter than its record")
+    count, zero = struct.unpack("<II", payload[at : at + 8])
+    need(count <= 64 and zero == 0 and len(payload) >= at + 8 + 24 * count, "plane count")
+    entries = list(struct.iter_unpack("<IIQQ", payload[at + 8 : at + 8 + 24 * count]))
+    at += 8 + 24 * count
+    planes = []
+    for entropy, zero, stored, packed in entries:
+        need(entropy < 2 and zero == 0 and (entropy or stored == packed), "plane entry")
+        planes.append(payload[at : at + stored])
+        at += stored
+    need(at == len(payload), "planes do not fill the payload")
+    need(sum(packed for *_, packed in entries) == chunk.packed, "packed length of the chunk")
+    start = chunk.type + payload[: RECORDS[chunk.type] + 8]
+    entropies, packed = (tuple(entry[at] for entry in entries) for at in (0, 3))
+    return Table(start, entropies, packed, tuple(planes))
+
+
+def unzip(frame: bytes, packed: int) -> bytes:
+    """The bytes of a zstd frame that says `packed`; everything is checked before decoding."""
+    need(frame[:4] == b"\x28\xb5\x2f\xfd", "not a zstd frame")
+    try:
+        facts = zstandard.get_frame_parameters(frame)
+        need(facts.content_size == packed, "zstd content size")
+        need(facts.dict_id == 0 and facts.window_size <= WINDOW, "zstd dictionary or window")
+        frames = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+        plane = frames.decompress(frame)
+    except zstandard.ZstdError as error:
+        raise Refused(f"zstd: {error}") from error
+    need(frames.eof and not frames.unused_data, "zstd frame does not end where its plane ends")
+    need(len(plane) == packed, "zstd content size")
+    return plane
+
+
+def restore(header: Header, walk: Walk) -> dict[str, bytes]:
+    """The bits of every source tensor: pieces joined, pages put into their places."""
+    pages: dict[tuple[int, int], list[Page]] = {}
+    for page in walk.pages:
+        pages.setdefault((page.role, page.layer), []).append(page)
+    tensors = {}
+    for number, tensor in enumerate(header.content["tensors"]):
+        if tensor["role"] is None:
+            tensors[tensor["name"]] = bytes(walk.pieces[number])
+            continue
+        axes = tensor["axes"]
+        array = np.zeros(tensor["shape"], f"<u{WIDTHS[tensor['dtype']]}")
+        view = array.reshape(tuple(tensor["shape"]) + (1,) * (5 - len(axes)))
+        axes += "".join(letter for letter in "BL" if letter not in axes)
+        view = view.transpose([axes.index(letter) for letter in "BLHTD"])
+        role = ("key", "value").index(tensor["role"])
+        for layer in range(view.shape[1]):
+            for page in pages[role, tensor["first_layer"] + layer]:
+                heads = header.content["head_sets"][page.head_set]
+                stop = page.start + page.tokens
+                view[page.batch, layer, heads, page.start : stop] = page.bits
+        tensors[tensor["name"]] = array.tobytes()
+    return tensors
