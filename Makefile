@@ -71,6 +71,7 @@ $(VENV)/.run: pyproject.toml
 	@echo "setting up $(VENV): kvq and what it needs (once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --editable .
+	@$(BIN)/python -m compileall -q kvq_cli  # where PYTHONDONTWRITEBYTECODE is set, nothing else does
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run

@@ -15,9 +15,28 @@ def main() -> None:
     # Bytes never depend on it; without it BLAS starts a thread a core that kvq does not use.
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-    from kvq_cli.cli.run import run
-
+    _hold_streams()
+    try:
+        from kvq_cli.cli.run import run
+    except KeyboardInterrupt:  # before run could say it in one line
+        sys.exit(130)
     sys.exit(run(sys.argv[1:]))
+
+
+def _hold_streams() -> None:
+    """A stream that the caller closed must not lend its number, or its place, to a file.
+
+    Read-only, so that data for a closed standard output is an error and not lost.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)
+    # print() would take a missing standard error for standard output.
+    nowhere = open(os.devnull, "w") if None in (sys.stdout, sys.stderr) else None  # noqa: SIM115
+    sys.stdout = sys.stdout or nowhere
+    sys.stderr = sys.stderr or nowhere
 
 
 if __name__ == "__main__":

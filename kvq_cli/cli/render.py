@@ -99,7 +99,7 @@ class _Bar:
     """One line, rewritten: part done, bytes, speed, time left."""
 
     def __init__(self, label: str) -> None:
-        self._label = safe(label)
+        self._label = safe(os.path.basename(label))[:40]
         self._begin = self._last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from functools import cache
 from types import FrameType
 from typing import Any, Final
 
@@ -85,7 +86,7 @@ def run(arguments: list[str]) -> int:
 
 def _parsed(arguments: list[str]) -> int:
     """What the command returns, without Click's own ideas of broken pipes and interrupts."""
-    command = typer.main.get_command(app)
+    command = _command()
     if "_KVQ_COMPLETE" in os.environ:
         command.main(arguments, prog_name="kvq")
     try:
@@ -95,6 +96,12 @@ def _parsed(arguments: list[str]) -> int:
         code = end.exit_code
     sys.stdout.flush()
     return code
+
+
+@cache
+def _command() -> Any:
+    """The parser; Typer takes longer to make it than most commands take to run."""
+    return typer.main.get_command(app)
 
 
 def _sentence(message: str) -> str:

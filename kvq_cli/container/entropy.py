@@ -22,8 +22,9 @@ MAX_WINDOW_LOG: Final = 23
 MAX_WINDOW: Final = 1 << MAX_WINDOW_LOG
 # A plane that saves less than this part of itself stays stored: it is read and written faster.
 LEAST_SAVING: Final = 16
-# Large planes are judged by a piece from their middle before all of them is coded.
-SAMPLE: Final = 1 << 14
+# Large planes are judged by a piece from their middle before all of them is coded: half of what
+# the plane must save is asked of it, since a small frame pays the same for its code table.
+SAMPLE: Final = 1 << 13
 
 
 class Coder:
@@ -48,15 +49,16 @@ class Coder:
         view = memoryview(plane)
         if len(view) > 4 * SAMPLE:
             middle = len(view) // 2
-            if self._coded(view[middle : middle + SAMPLE]) is None:
+            if self._coded(view[middle : middle + SAMPLE], 2 * LEAST_SAVING) is None:
                 return None
-        return self._coded(view)
+        return self._coded(view, LEAST_SAVING)
 
-    def _coded(self, plane: memoryview) -> bytes | None:
+    def _coded(self, plane: memoryview, part: int) -> bytes | None:
+        """One frame, if it saves a `part`-th of the plane."""
         if not plane:
             return None
         frame = self._compressor.compress(plane)
-        return frame if len(frame) <= len(plane) - len(plane) // LEAST_SAVING else None
+        return frame if len(frame) <= len(plane) - max(1, len(plane) // part) else None
 
 
 class Decoder:

@@ -16,6 +16,7 @@ from typing import Final, Self
 from kvq_cli.container import chunk, index, preamble
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.consistency import check_manifest
+from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.footer import SIZE as FOOTER_SIZE
 from kvq_cli.container.footer import Footer, read_footer
 from kvq_cli.container.manifest import Manifest, read_manifest
@@ -100,8 +101,12 @@ class Reader:
         return read_footer(self.source.read(at, FOOTER_SIZE), at)
 
     def entries(self) -> Iterator[index.PageEntry]:
-        """What the index says of every page, in order; leaf by leaf."""
+        """What the index says of every page, in order; leaf by leaf.
+
+        An index that names pages which the header lacks, or leaves some out, is refused.
+        """
         end = self.footer()
+        coverage = Coverage(self.manifest)
         root = self.chunk_at(end.index_offset)
         if end.chunks != root.header.sequence + 1:
             raise ContainerError("E304", "footer and index differ", end.index_offset)
@@ -115,7 +120,10 @@ class Reader:
             first, entries = index.read_leaf(node.load(), leaf.offset)
             if (first, len(entries)) != (leaf.first, leaf.count):
                 raise ContainerError("E304", "index leaf and root differ", leaf.offset)
-            yield from entries
+            for entry in entries:
+                coverage.add(entry.record)
+                yield entry
+        coverage.finish()
 
     def page(self, entry: index.PageEntry) -> Chunk:
         """The page of an index entry."""

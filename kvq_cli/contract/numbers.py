@@ -15,9 +15,7 @@ Zero keeps its sign. What is not finite is null, and no valid object holds it.
 from __future__ import annotations
 
 import math
-from typing import Final
-
-import numpy as np
+from typing import Final, SupportsFloat
 
 FIXED_F64: Final = range(-5, 16)
 FIXED_F32: Final = range(-6, 13)
@@ -29,8 +27,10 @@ def f64_text(value: float) -> str:
     return _text(value, repr(abs(float(value))), FIXED_F64)
 
 
-def f32_text(value: float | np.float32) -> str:
+def f32_text(value: SupportsFloat) -> str:
     """The text of a float32; ValueError where the value is none."""
+    import numpy as np  # here, because headers are read without it
+
     narrow = np.float32(value)
     if math.isfinite(value) and float(narrow) != float(value):
         raise ValueError(f"{value!r} is not a float32")

@@ -82,7 +82,7 @@ class Encoder:
         for at, planned in enumerate(group):
             heads = slice(at * spec.heads, (at + 1) * spec.heads)
             mine = {name: plane[heads] for name, plane in planes.items()}
-            record = replace(planned.record, codec=self._codecs[codec], reason=reason)
+            record = PageRecord(planned.record.key, self._codecs[codec], reason)
             packed = pack(codec.layout(spec), mine)
             pages.append(self._framed(record, packed, raw_bytes(page.bits[heads])))
         return pages
@@ -121,7 +121,7 @@ class Encoder:
             return self._encoded(single, record, RAW, Reason.UNSUPPORTED)
 
     def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
-        record = replace(record, codec=self._codecs[codec], reason=reason)
+        record = PageRecord(record.key, self._codecs[codec], reason)
         planes = codec.encode(page, self._bench.scratch)
         return self._framed(record, pack(codec.layout(page.spec), planes), raw_bytes(page.bits))
 

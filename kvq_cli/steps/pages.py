@@ -7,7 +7,7 @@ packed length is what the codec's layout says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -112,8 +112,8 @@ class PageOpener:
         codec = self.codecs[page.record.codec]
         if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
             planes = cut(codec.layout(spec), planes, _index(heads), _index(tokens))
-            spec = replace(spec, heads=len(heads), tokens=len(tokens))
-        target = replace(spec, dtype=dtype or spec.dtype)
+            spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
+        target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
         bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
         codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
         return bits
@@ -161,10 +161,12 @@ def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
 
 
 def _is_all(places: Sequence[int], count: int) -> bool:
-    return len(places) == count and all(at == place for at, place in enumerate(places))
+    everything = range(count)
+    return places == everything or (len(places) == count and list(places) == list(everything))
 
 
 def _index(places: Sequence[int]) -> slice | NDArray[Any]:
     """A slice where places follow each other: it makes views, not copies."""
     run = range(places[0], places[0] + len(places))
-    return slice(run.start, run.stop) if list(places) == list(run) else np.asarray(places)
+    follow = places == run or list(places) == list(run)
+    return slice(run.start, run.stop) if follow else np.asarray(places)

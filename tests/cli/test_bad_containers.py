@@ -111,6 +111,27 @@ def test_header_lies_are_found(container):
     refused(kvq("verify", container), 3, "E304")
 
 
+@pytest.mark.parametrize("lie", ["head_set", "short"])
+def test_an_index_that_lies(lie, container):
+    """An index of pages that the header lacks, or of too few, is refused by whoever reads it."""
+    body = take_apart(container.read_bytes())
+    leaf = next(chunk for chunk in body["chunks"] if chunk.get("kind") == 0)
+    if lie == "short":
+        leaf["short"] = 1
+        body["footer"]["pages"] = 3
+        root = next(chunk for chunk in body["chunks"] if chunk.get("kind") == 1)
+        root["entries"] = {"0": {"count": 3}}
+    else:
+        pages = [chunk for chunk in body["chunks"] if chunk["type"] == "PAGE"]
+        pages[-1]["record"]["head_set"] = 99
+    container.write_bytes(put_together(body))
+    with left_alone(container.parent):
+        refused(kvq("inspect", "--pages", container), 3, "E304")
+        refused(kvq("verify", container), 3, "E304")
+        ran = kvq("decompress", container, "--tokens", "0:2", "-o", container.parent / "part")
+        refused(ran, 3, "E304")
+
+
 def test_the_digest_binds_the_header(container):
     """A flipped bit of the header JSON is E303, before anything is believed."""
     data = bytearray(container.read_bytes())

@@ -102,7 +102,6 @@ def test_missing_inputs_and_folders(tmp_path):
         refused(kvq(command, tmp_path / "folder.kvq"), 6, "E601", "directory")
     refused(kvq("verify", "--check", missing), 6, "E601", str(missing))
     refused(kvq("compress", "--files-from", missing), 6, "E601", str(missing))
-    refused(kvq("stats", "--csv", missing), 6, "E601", str(missing))
 
 
 def test_permission_denied(capture, monkeypatch):

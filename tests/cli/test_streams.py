@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
+import io
+import itertools
 import os
 import pty
 import signal
@@ -13,6 +16,8 @@ import time
 
 import pytest
 
+from kvq_cli.cli import render
+from kvq_cli.cli.run import run
 from support.captures import canonical_capture
 from support.shell import COMMAND, Ran, done, environment, listing, process, refused
 
@@ -150,7 +155,7 @@ def test_an_interrupt_while_writing(tmp_path, monkeypatch):
     path = tmp_path / "cache"
     path.write_bytes(canonical_capture())
 
-    def interrupted(self, buffer):
+    def interrupted(self, *buffers):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Output, "write", interrupted)
@@ -208,6 +213,66 @@ def test_colour(capture):
     assert b"\x1b" not in on_terminal(*table, "--color", "never", TERM="xterm").out
     assert b"\x1b" not in process(*table).out
     assert b"\x1b[" in process(*table, "--color", "always").out
+
+
+class Screen(io.StringIO):
+    """Standard error that is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_progress_on_a_terminal(capture, monkeypatch):
+    """A bar appears where a person may see it, shows its end, and leaves no trace on its line."""
+    monkeypatch.setattr(render, "PATIENCE", 0)
+    clock = itertools.count()
+    monkeypatch.setattr(render.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setenv("TERM", "xterm")
+    done("compress", capture)
+    for arguments, shown in (
+        (["compress", capture, "-f"], True),
+        (["verify", f"{capture}.kvq"], True),
+        (["compress", capture, "-f", "--no-progress"], False),
+        (["verify", f"{capture}.kvq", "-q"], False),
+    ):
+        screen = Screen()
+        with contextlib.redirect_stderr(screen), contextlib.redirect_stdout(io.StringIO()):
+            assert run([str(each) for each in arguments]) == 0
+        text = screen.getvalue()
+        assert (" MB/s" in text) == shown
+        assert ("100 %" in text) == (shown and arguments[0] == "compress")
+        if shown:
+            assert text.rindex("\r\x1b[K") > text.rindex("MB/s")
+
+
+def test_closed_streams(capture):
+    """A stream that the caller closed is neither a file nor another stream."""
+    done("compress", capture)
+    before = listing(capture.parent)
+    command = " ".join([*COMMAND, "{}", f"'{capture}.kvq'"])
+
+    def shell(text):
+        return subprocess.run(text, shell=True, capture_output=True, check=False)  # noqa: S602
+
+    ran = shell(f"{command.format('decompress -v -o -')} 2>&-")
+    assert (ran.returncode, ran.stdout) == (0, capture.read_bytes())
+    ran = shell(f"{command.format('decompress -o -')} >&-")
+    assert (ran.returncode, ran.stderr.count(b"\n")) == (6, 1)
+    assert shell(f"{command.format('verify')} <&- >&- 2>&-").returncode == 0
+    ran = shell(f"{command.format('verify --max-bytes 1')} 2>&-")
+    assert (ran.returncode, ran.stdout) == (1, b"")
+    assert listing(capture.parent) == before
+
+
+def test_both_streams_broken(capture):
+    """Nobody left to tell: exit code 141."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    child = subprocess.Popen(
+        [*COMMAND, "inspect", str(capture), "missing"], stdout=writing, stderr=writing
+    )
+    os.close(writing)
+    assert child.wait(timeout=60) == 141
 
 
 def test_an_ascii_locale_is_no_bug(tmp_path):
