@@ -114,16 +114,9 @@ def schema() -> int:
 
 
 def _described(source: str) -> Any:
-    from kvq_cli.profile import Profile, load_profile
-    from kvq_cli.steps.describe import InspectReport
+    from kvq_cli.steps.describe import describe_profile
 
-    profile = load_profile(source)
-    found: dict[str, Any] = {
-        "format": "kvq_profile_v1" if isinstance(profile, Profile) else profile.schema_version,
-        "digest": profile.digest(),
-        "profile": profile.to_json(),
-    }
-    return InspectReport(source, "profile", found)
+    return describe_profile(source)
 
 
 def _line(report: Any) -> None:

@@ -9,7 +9,7 @@ Spec: formats/profile.md.
 
 from __future__ import annotations
 
-from kvq_cli.profile.builtin import builtin_names, load_profile, read_profile
+from kvq_cli.profile.builtin import builtin_names, load_object, load_profile, read_profile
 from kvq_cli.profile.compat import from_kv_profile
 from kvq_cli.profile.model import (
     BOUNDS,
@@ -41,6 +41,7 @@ __all__ = [
     "builtin_names",
     "codec_table",
     "from_kv_profile",
+    "load_object",
     "load_profile",
     "pages",
     "parse_profile",

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from kvq_cli import jsontext
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.contract.objects import ContractObject, read_object
 from kvq_cli.errors import FileError, ProfileError, UsageError
 from kvq_cli.profile.model import SCHEMA, Profile
 from kvq_cli.profile.parse import parse_profile
@@ -33,26 +34,42 @@ def builtin_names() -> tuple[str, ...]:
 
 def load_profile(source: str | Path) -> Profile | KvCompressionProfileV1:
     """A built-in profile by name, or the profile in a file."""
+    return _as_profile(load_object(source))
+
+
+def read_profile(data: bytes) -> Profile | KvCompressionProfileV1:
+    """The profile of either kind in the bytes of a JSON file."""
+    return _as_profile(read_any(data))
+
+
+def load_object(source: str | Path) -> Profile | ContractObject:
+    """A built-in profile, or the profile, shape or other object of the contract in a file."""
     if isinstance(source, Path) or _is_path(source):
-        return read_profile(_read(Path(source)))
+        return read_any(_read(Path(source)))
     names = builtin_names()
     if source not in names:
         near = difflib.get_close_matches(source, names, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         found = f'no built-in profile "{source}"; available: {", ".join(names)}{hint}'
         raise UsageError("E102", found)
-    return read_profile(_read(FOLDER / f"{source}{SUFFIX}"))
+    return read_any(_read(FOLDER / f"{source}{SUFFIX}"))
 
 
-def read_profile(data: bytes) -> Profile | KvCompressionProfileV1:
-    """The profile of either kind in the bytes of a JSON file."""
+def read_any(data: bytes) -> Profile | ContractObject:
+    """What the bytes of a JSON file hold, by its schema marker."""
     value: Any = jsontext.loads(data, limit=MAX_BYTES)
-    if isinstance(value, dict) and "schema" not in value and "schema_version" in value:
-        return KvCompressionProfileV1.from_json(value)
     if isinstance(value, dict) and "schema" not in value:
-        found = f'neither "schema": "{SCHEMA}" nor "schema_version" is there'
-        raise ProfileError("E401", found)
+        if "schema_version" not in value:
+            found = f'neither "schema": "{SCHEMA}" nor "schema_version" is there'
+            raise ProfileError("E401", found)
+        return read_object(value)
     return parse_profile(value)
+
+
+def _as_profile(found: Profile | ContractObject) -> Profile | KvCompressionProfileV1:
+    if isinstance(found, Profile | KvCompressionProfileV1):
+        return found
+    raise ProfileError("E401", f"a {found.schema_version} is no profile", "/schema_version")
 
 
 def _is_path(source: str) -> bool:

@@ -60,7 +60,7 @@ def inspect(source: str | Path, *, pages: bool = False, tensors: bool = False) -
     if kind == "container":
         found = _container(path, pages=pages, tensors=tensors)
     elif kind == "profile":
-        found = _profile(path)
+        return describe_profile(path)
     else:
         found = _capture(path, tensors=tensors)
     return InspectReport(str(path), kind, found)
@@ -127,12 +127,14 @@ def _page(entry: PageEntry, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _profile(path: Path) -> dict[str, Any]:
-    from kvq_cli.profile import Profile, load_profile
+def describe_profile(source: str | Path) -> InspectReport:
+    """A built-in profile by name, or a profile, shape or other object of the contract."""
+    from kvq_cli.profile import SCHEMA, Profile, load_object
 
-    profile = load_profile(path)
-    schema = "kvq_profile_v1" if isinstance(profile, Profile) else profile.schema_version
-    return {"format": schema, "digest": profile.digest(), "profile": profile.to_json()}
+    found = load_object(source)
+    schema = SCHEMA if isinstance(found, Profile) else found.schema_version
+    members = {"format": schema, "digest": found.digest(), "profile": found.to_json()}
+    return InspectReport(str(source), "profile", members)
 
 
 def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from support.captures import canonical_capture
-from support.shell import done, environment
+from support.shell import COMMAND, done, environment
 
 PROBE = """
 import os, sys
@@ -60,3 +60,10 @@ def test_verify_does_not_import_rich(tmp_path):
     done("compress", tmp_path / "cache")
     assert "rich" not in imported("verify", tmp_path / "cache.kvq")
     assert "rich" not in imported("stats", tmp_path / "cache.kvq")
+
+
+def test_shell_completion():
+    """The shell is offered the commands that begin with what was typed."""
+    told = environment(_KVQ_COMPLETE="complete_bash", COMP_WORDS="kvq comp", COMP_CWORD="1")
+    ran = subprocess.run(COMMAND, capture_output=True, text=True, check=False, env=told)
+    assert (ran.returncode, ran.stdout.split()) == (0, ["compress"])

@@ -28,16 +28,20 @@ CAPTURES = {
     "keys": canonical_capture(roles=["key"], dtype="F32"),
     "carried": safetensors_bytes({"key": ("I8", (1, 1, 2, 5, 8), bytes(80))}),
 }
+# A lossy profile does not take the quantised keys of "carried".
+CASES = [
+    (capture, profile)
+    for capture in CAPTURES
+    for profile in ("lossless", "raw", "none", "int8", "split")
+    if capture != "carried" or profile not in ("int8", "split")
+]
 SPLIT = {"first_tokens": 4, "last_tokens": 7, "heads": [[0, 1]]}
 
 
 @pytest.mark.parametrize("storage", [[], ["--level", "19"], ["--align", "4096"]])
-@pytest.mark.parametrize("profile", ["lossless", "int8", "raw", "split", "none"])
-@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize(("capture", "profile"), CASES)
 def test_parts_sum_to_the_file(capture, profile, storage, tmp_path):
     """Every byte of the file is in exactly one part, whatever it holds and however it is stored."""
-    if capture == "carried" and profile in ("int8", "split"):
-        pytest.skip("a lossy profile does not take it")
     path = tmp_path / "cache"
     path.write_bytes(CAPTURES[capture])
     if profile in ("split", "none"):
