@@ -42,7 +42,7 @@ from kvq_cli.steps.inputs import (
     default_target,
     open_reader,
 )
-from kvq_cli.steps.output import Output, copy_to, open_output, spool
+from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.plan import Plan, make_plan
 from kvq_cli.steps.restore import Placer, head_of, restore_by_index, write_at
@@ -73,7 +73,9 @@ def compress(
     """Write a container of the capture; without a profile nothing is lost."""
     path = Path(source)
     out = Path(target) if target is not None else default_target(path)
-    with capture_input(path, layout) as opened, ExitStack() as stack:
+    # A pipe is read to its end before the output is opened.
+    check_output(out, force=force, inputs=(path,))
+    with capture_input(path, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
         choices = choose_profiles(profiles, shapes_of(capture))
         plan = make_plan(capture, choices, _storage(choices[0].profile.storage, level, alignment))

@@ -140,7 +140,7 @@ def describe_profile(source: str | Path) -> InspectReport:
 def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
     from kvq_cli.capture import Source, open_capture
     from kvq_cli.capture.gatekeeper import check
-    from kvq_cli.steps.facts import part_shapes
+    from kvq_cli.steps.facts import part_shapes, spans
 
     with Source(path) as source:
         check(source.header)
@@ -159,7 +159,7 @@ def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
             return {**common, "layout": None, "notes": [str(error)], "tensors": listed}
         parts = [
             {
-                "layers": list(part.layers),
+                "layers": [list(span) for span in spans(part.layers)],
                 **{role.word: part.shape_json(role, capture.facts) for role in part.roles},
             }
             for part in part_shapes(capture.layers)

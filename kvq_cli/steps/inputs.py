@@ -35,7 +35,9 @@ def open_reader(path: Path) -> Iterator[Reader]:
 
 
 @contextmanager
-def capture_input(path: Path, layout: str | None = None) -> Iterator[Capture]:
+def capture_input(
+    path: Path, layout: str | None = None, target: Path = STDOUT
+) -> Iterator[Capture]:
     """A capture; a pipe is spooled, because pages come in another order than its bytes."""
     with ExitStack() as stack:
         if path != STDOUT:
@@ -43,7 +45,7 @@ def capture_input(path: Path, layout: str | None = None) -> Iterator[Capture]:
             return
         fd = 0
         if not stat.S_ISREG(os.fstat(0).st_mode):
-            fd = stack.enter_context(spool())
+            fd = stack.enter_context(spool(target))
             _fill(Output(fd, "spool", seekable=True))
         yield stack.enter_context(open_capture(Source(fd, STDIN), layout))
 

@@ -59,8 +59,8 @@ class Output:
 @contextmanager
 def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> Iterator[Output]:
     """The output at `path`, in place when the block ends well and gone when it does not."""
+    check_output(path, force=force, inputs=inputs)
     if path == STDOUT:
-        _refuse_terminal(1, force=force)
         yield Output(1, "standard output", seekable=False)
         return
     if _is_device(path):
@@ -69,7 +69,6 @@ def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> It
     if force:
         # The file that a link names is replaced, as by a shell's >, and not the link.
         path = Path(os.path.realpath(path))
-    check_target(path, force=force, inputs=inputs)
     try:
         fd, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=".tmp", dir=path.parent)
     except OSError as error:
@@ -115,7 +114,15 @@ def _device(path: Path, *, force: bool) -> Iterator[Output]:
         raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
 
 
-def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
+def check_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> None:
+    """Refuse an output before anything is read for it."""
+    if path == STDOUT:
+        _refuse_terminal(1, force=force)
+    elif not _is_device(path):
+        _check_target(path, force=force, inputs=inputs)
+
+
+def _check_target(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> None:
     """Refuse a target that is an input, a folder, or there already."""
     try:
         if not path.exists() and not path.is_symlink():
@@ -133,9 +140,10 @@ def check_target(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> N
 
 
 @contextmanager
-def spool() -> Iterator[int]:
-    """An unlinked temporary file, for what cannot be streamed; in KVQ_TMPDIR if set."""
-    with tempfile.TemporaryFile(prefix=PREFIX, dir=os.environ.get("KVQ_TMPDIR")) as file:
+def spool(target: Path = STDOUT) -> Iterator[int]:
+    """An unlinked temporary file, for what cannot be streamed: in KVQ_TMPDIR or by the target."""
+    beside = target.parent if target != STDOUT and not _is_device(target) else None
+    with tempfile.TemporaryFile(prefix=PREFIX, dir=os.environ.get("KVQ_TMPDIR") or beside) as file:
         yield file.fileno()
 
 

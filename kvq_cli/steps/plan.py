@@ -5,9 +5,8 @@ Spec: formats/container.md, sections "Header" and "Page order and coverage".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 
 from kvq_cli import __version__
 from kvq_cli.capture.layout import Capture
@@ -19,7 +18,7 @@ from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.steps.choose import Choice
-from kvq_cli.steps.facts import PartShape, part_shapes, typed_shape
+from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.words import PageKey, Role
 
 
@@ -154,13 +153,6 @@ def _part(part: PartShape, capture: Capture) -> Part:
         tokens=part.tokens,
         roles=roles,
     )
-
-
-def spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as half-open ranges."""
-    for _, group in groupby(enumerate(numbers), key=lambda each: each[1] - each[0]):
-        members = [number for _, number in group]
-        yield members[0], members[-1] + 1
 
 
 def _head_sets(capture: Capture, choices: tuple[Choice, ...]) -> tuple[tuple[int, ...], ...]:
