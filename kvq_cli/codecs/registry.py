@@ -17,6 +17,7 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import Field, fields
+from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from kvq_cli.codecs import Codec
@@ -55,6 +56,14 @@ def newest(name: str) -> int:
     return max(revisions)
 
 
+@cache
+def _parameters(name: str, revision: int) -> dict[str, tuple[Field[Any], Any]]:
+    """The parameters of a codec: field and type, by name. Type hints are slow to read."""
+    kind = CODECS[name, revision]
+    hints = get_type_hints(kind)
+    return {field.name: (field, hints[field.name]) for field in fields(kind)}
+
+
 def codec_from_json(
     name: str, params: Mapping[str, object], pointer: str, *, revision: int | None = None
 ) -> Codec:
@@ -63,17 +72,16 @@ def codec_from_json(
     wanted = latest if revision is None else revision
     if (name, wanted) not in CODECS:
         raise CodecError("E503", f"codec {name} has no revision {wanted}, the newest is {latest}")
-    kind = CODECS[name, wanted]
-    known = {field.name: field for field in fields(kind)}
-    hints = get_type_hints(kind)
+    known = _parameters(name, wanted)
     for key, value in params.items():
         place = member(pointer, key)
         if key not in known:
             allowed = ", ".join(sorted(known)) or "none"
             raise ProfileError("E401", f"codec {name} has no such parameter, only {allowed}", place)
-        _check(hints[key], known[key], value, place)
+        field, hint = known[key]
+        _check(hint, field, value, place)
     try:
-        codec: Codec = kind(**params)
+        codec: Codec = CODECS[name, wanted](**params)
     except ValueError as error:
         # Rules across parameters live in __post_init__.
         raise ProfileError("E401", f"codec {name}: {error}", pointer) from error

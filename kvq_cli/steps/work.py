@@ -18,7 +18,8 @@ from kvq_cli.container.entropy import Coder, Decoder
 from kvq_cli.errors import UsageError
 from kvq_cli.numerics.scratch import Scratch
 
-AHEAD: Final = 6  # jobs under way: enough to keep threads busy, few enough to bound memory
+# Jobs under way: enough to keep every thread busy, few enough to bound memory.
+AHEAD: Final = 2 + 2 * (os.cpu_count() or 1)
 
 Progress: TypeAlias = Callable[[int, int], None]  # bytes done; bytes in all, 0 if not known
 Job = TypeVar("Job")
