@@ -18,19 +18,27 @@ from blake3 import blake3
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 SIZE: Final = 32
-SMALL: Final = 1 << 16  # up to here a copy costs less than another call
+SMALL: Final = 1 << 14  # up to here a copy costs less than another call
 PREFIX: Final = "blake3:"
 TEXT: Final = re.compile(r"blake3:[0-9a-f]{64}")
 
 
 def tagged(tag: str, parts: Sequence[Buffer]) -> bytes:
     """BLAKE3 of a domain tag, a zero byte and the parts."""
-    start = tag.encode() + b"\0"
-    if sum(len(part) for part in parts) <= SMALL:
-        return blake3(b"".join([start, *parts])).digest()
-    hasher = blake3(start)
+    small: list[Buffer] = [tag.encode() + b"\0"]
+    hasher = None
     for part in parts:
+        if len(part) <= SMALL:
+            small.append(part)
+            continue
+        hasher = hasher or blake3()
+        hasher.update(b"".join(small))
         hasher.update(part)
+        small = []
+    if hasher is None:
+        return blake3(b"".join(small)).digest()
+    if small:
+        hasher.update(b"".join(small))
     return hasher.digest()
 
 

@@ -16,6 +16,7 @@ passes 127. Zero rows have scale 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
@@ -83,32 +84,31 @@ class Int8(Codec):
         return {"scales": scales, "codes": codes}
 
     def check(self, planes: Planes, spec: PageSpec) -> None:
-        self._checked(planes, spec)
-
-    def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
-        require_subnormals()
-        codes, scales = planes["codes"], self._checked(planes, spec)
-        rescale = Rescale(spec.dtype, into.spec.dtype, MAX_CODE, scratch)
-        for tile in tiles(spec.shape):
-            rescale(codes[tile], part(scales, tile), into.bits[tile])
-
-    def _checked(self, planes: Planes, spec: PageSpec) -> NDArray[np.float32]:
-        """The scales as float32; CodecError where no encoder writes such planes."""
         codes, scales = planes["codes"], planes["scales"]
-        peak = np.full((1, 1, 1), number.LARGEST[spec.dtype], np.float32)
-        if self.scale == "f32":
-            most = int(_scales(peak).view(np.uint32)[0, 0, 0])
-            words = scales.view(np.uint32)
-        else:
-            # For wide sources every finite half is a scale.
-            most = 0x7BFF if spec.dtype is not DType.F16 else 0x6008  # 516
-            words = scales.view(np.uint16)
+        words = scales.view(np.uint32 if self.scale == "f32" else np.uint16)
         # Signs, infinities and NaN all lie above the largest scale.
-        if int(words.max()) > most:
+        if int(words.max()) > _most(self.scale, spec.dtype):
             raise CodecError("E502", f"int8: a scale of bits 0x{int(words.max()):x} is impossible")
         if int(codes.min()) < -MAX_CODE:
             raise CodecError("E502", "int8: a code of -128, codes go from -127 to 127")
-        return _wide(scales)
+
+    def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
+        require_subnormals()
+        self.check(planes, spec)
+        scales = _wide(planes["scales"])
+        rescale = Rescale(spec.dtype, into.spec.dtype, MAX_CODE, scratch)
+        for tile in tiles(spec.shape):
+            rescale(planes["codes"][tile], part(scales, tile), into.bits[tile])
+
+
+@cache
+def _most(scale: str, dtype: DType) -> int:
+    """The bits of the largest scale that a page of this dtype can have."""
+    if scale == "f32":
+        peak = np.full((1, 1, 1), number.LARGEST[dtype], np.float32)
+        return int(_scales(peak).view(np.uint32)[0, 0, 0])
+    # For wide sources every finite half is a scale.
+    return 0x7BFF if dtype is not DType.F16 else 0x6008  # 516
 
 
 def _scales(peaks: NDArray[np.float32]) -> NDArray[np.float32]:

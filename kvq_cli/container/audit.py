@@ -19,7 +19,6 @@ from kvq_cli.container.footer import Footer
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.records import PIECE, PageRecord
 from kvq_cli.errors import ContainerError, DigestError
-from kvq_cli.words import PageSpec
 
 
 class Audit:
@@ -30,7 +29,7 @@ class Audit:
         self._content = blake3(b"kvq/v1/content\0" + manifest.content_digest())
         self._file = blake3(b"kvq/v1/file\0" + header_digest)
         self._pieces = _tensor_pieces(manifest)
-        self._seen: list[tuple[int, int, int, PageRecord, int, bytes | None]] = []
+        self._seen: list[tuple[bytes, bytes | None]] = []  # what the index must say
         self._leaves: list[index.LeafEntry] = []
         self._stage = 0  # 0 nothing yet, 1 after HEAD, 2 in pages
 
@@ -51,47 +50,48 @@ class Audit:
         self._content.update(packed)
 
     def page(self, header: ChunkHeader, record: PageRecord, packed: bytes | None) -> None:
-        """A PAGE chunk; without its packed digest the content root is not checked."""
+        """A PAGE chunk.
+
+        A page that was decoded has a packed digest, and fits the header; of any other nothing
+        is known yet, and the content root is not checked.
+        """
         if self._stage == 1 and next(self._pieces, None) is not None:
             raise ContainerError("E304", "pages begin before all tensors", header.offset)
         if self._stage == 0:
             raise ContainerError("E304", "no HEAD chunk", header.offset)
         self._stage = 2
         self._file.update(header.digest)
-        self._coverage.add(record)
-        if packed is not None:
+        if packed is None:
+            self._coverage.add(record)
+        else:
+            self._coverage.follow(record)
             self._content.update(packed)
-        self._seen.append(
-            (header.offset, header.stored, header.packed, record, header.sequence, packed)
-        )
+        place = (header.offset, header.stored, header.packed, header.sequence)
+        self._seen.append((index.page_fields(place, record), packed))
 
-    def spec(self, record: PageRecord) -> PageSpec:
-        return self._coverage.spec(record)
-
-    def leaf(self, header: ChunkHeader, payload: memoryview) -> list[index.PageEntry]:
-        """An index leaf must say what the pages since the last one were; its entries."""
+    def leaf(self, header: ChunkHeader, payload: memoryview) -> None:
+        """An index leaf must say what the pages since the last one were."""
         self._file.update(header.digest)
-        first, entries = index.read_leaf(payload, header.offset)
-        if first + len(entries) != self._coverage.pages or len(entries) != len(self._seen):
+        first, count = index.read_leaf_head(payload, header.offset)
+        if first + count != self._coverage.pages or count != len(self._seen):
             raise ContainerError("E304", "index leaf counts other pages", header.offset)
-        for entry, seen in zip(entries, self._seen, strict=True):
-            found = (entry.offset, entry.stored, entry.packed, entry.record, entry.sequence)
-            if found != seen[:5]:
+        for number, (fields, packed) in enumerate(self._seen):
+            found, digest = index.leaf_fields(payload, number)
+            if found != fields:
                 raise ContainerError("E304", "index leaf describes another page", header.offset)
-            if seen[5] is not None and seen[5] != entry.packed_digest:
-                raise DigestError("packed digest does not hold", entry.offset)
+            if packed is not None and packed != digest:
+                raise DigestError("packed digest of a page does not hold", header.offset)
         self._leaves.append(
             index.LeafEntry(
                 header.offset,
                 header.stored,
                 first,
-                len(entries),
+                count,
                 header.sequence,
                 header.digest,
             )
         )
         self._seen.clear()
-        return entries
 
     def root(self, header: ChunkHeader, payload: memoryview) -> None:
         self._file.update(header.digest)

@@ -52,9 +52,13 @@ class Coverage:
             )
         return spec
 
-    def add(self, record: PageRecord) -> PageSpec:
-        """Take the next page; ContainerError unless it is the one that may follow."""
-        spec = self.spec(record)
+    def add(self, record: PageRecord) -> None:
+        """Take the next page; ContainerError unless the header has it and it may follow."""
+        self.spec(record)
+        self.follow(record)
+
+    def follow(self, record: PageRecord) -> None:
+        """Take the next page, which `spec` has taken before."""
         key = record.key
         group = (key.role, key.batch, key.layer)
         if group != self._group:
@@ -71,7 +75,6 @@ class Coverage:
             self._reached[head] = key.stop
         self._last = (key.start, key.head_set)
         self.pages += 1
-        return spec
 
     def finish(self) -> None:
         """ContainerError unless everything that the header promised was there."""

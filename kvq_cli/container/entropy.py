@@ -22,6 +22,7 @@ MAX_WINDOW_LOG: Final = 23
 MAX_WINDOW: Final = 1 << MAX_WINDOW_LOG
 # A plane that saves less than this part of itself stays stored: it is read and written faster.
 LEAST_SAVING: Final = 16
+LEAST_SIZE: Final = 256  # smaller planes save less than the call costs
 # Large planes are judged by a piece from their middle before all of them is coded: half of what
 # the plane must save is asked of it, since a small frame pays the same for its code table.
 SAMPLE: Final = 1 << 13
@@ -55,7 +56,7 @@ class Coder:
 
     def _coded(self, plane: memoryview, part: int) -> bytes | None:
         """One frame, if it saves a `part`-th of the plane."""
-        if not plane:
+        if len(plane) < LEAST_SIZE:
             return None
         frame = self._compressor.compress(plane)
         return frame if len(frame) <= len(plane) - max(1, len(plane) // part) else None

@@ -20,6 +20,7 @@ from kvq_cli.errors import ContainerError
 
 HEAD: Final = struct.Struct("<IIQ16s")
 PAGE_ENTRY: Final = struct.Struct("<QQQ32sI4s32s32s")
+PAGE_FIELDS: Final = struct.Struct("<QQQ32sI4s")  # the same without digests
 LEAF_ENTRY: Final = struct.Struct("<QQQII32s")
 LEAF: Final = 0
 ROOT: Final = 1
@@ -39,16 +40,8 @@ class PageEntry:
     source_digest: bytes
 
     def pack(self) -> bytes:
-        return PAGE_ENTRY.pack(
-            self.offset,
-            self.stored,
-            self.packed,
-            self.record.pack(),
-            self.sequence,
-            bytes(4),
-            self.packed_digest,
-            self.source_digest,
-        )
+        place = (self.offset, self.stored, self.packed, self.sequence)
+        return page_fields(place, self.record) + self.packed_digest + self.source_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +54,19 @@ class LeafEntry:
     count: int
     sequence: int
     digest: bytes
+
+
+def page_fields(place: tuple[int, int, int, int], record: PageRecord) -> bytes:
+    """An entry before its digests; `place` is offset, stored, packed, sequence."""
+    offset, stored, packed, sequence = place
+    return PAGE_FIELDS.pack(offset, stored, packed, record.pack(), sequence, bytes(4))
+
+
+def leaf_fields(payload: memoryview, number: int) -> tuple[bytes, bytes]:
+    """An entry of a leaf before its digests, and the packed digest."""
+    at = HEAD.size + number * PAGE_ENTRY.size
+    digest = at + PAGE_FIELDS.size
+    return bytes(payload[at:digest]), bytes(payload[digest : digest + 32])
 
 
 def frame_leaf(first: int, entries: Sequence[bytes]) -> bytes:
@@ -85,12 +91,18 @@ def kind_of(payload: memoryview, offset: int) -> int:
     return kind
 
 
-def read_leaf(payload: memoryview, offset: int) -> tuple[int, list[PageEntry]]:
-    """Number of the first page, and the entries."""
+def read_leaf_head(payload: memoryview, offset: int) -> tuple[int, int]:
+    """Number of the first page, and of pages; the entries fill the payload."""
     kind, count, first = _read_head(payload, offset)
     if kind != LEAF or not 0 < count <= LEAF_PAGES or first % LEAF_PAGES:
         raise ContainerError("E304", "index leaf holds a value outside the spec", offset)
     _check_length(payload, count * PAGE_ENTRY.size, offset)
+    return first, count
+
+
+def read_leaf(payload: memoryview, offset: int) -> tuple[int, list[PageEntry]]:
+    """Number of the first page, and the entries."""
+    first, _ = read_leaf_head(payload, offset)
     entries = []
     for fields in PAGE_ENTRY.iter_unpack(payload[HEAD.size :]):
         at, stored, packed, raw, sequence, zero, packed_digest, source_digest = fields

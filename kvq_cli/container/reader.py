@@ -20,7 +20,7 @@ from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.footer import SIZE as FOOTER_SIZE
 from kvq_cli.container.footer import Footer, read_footer
 from kvq_cli.container.manifest import Manifest, read_manifest
-from kvq_cli.container.source import ByteSource
+from kvq_cli.container.source import ByteSource, Forward
 from kvq_cli.errors import ContainerError, DigestError, ProfileError
 
 PAGE_RECORD: Final = 32
@@ -62,30 +62,28 @@ class Reader:
         self.first_chunk = start.first_chunk
         self.alignment = start.alignment
         self._check_zero(source.read(self.header_size, self.first_chunk - self.header_size))
+        self._forward = Forward(source, self.first_chunk)
 
     def walk(self) -> Iterator[Chunk]:
         """Every chunk in file order, up to the index root. Sequence numbers are checked."""
         at = self.first_chunk
         for sequence in range(1 << 32):
-            header = chunk.read_chunk_header(self.source.read(at, chunk.SIZE), at)
+            header = chunk.read_chunk_header(bytes(self._forward.take(at, chunk.SIZE)), at)
             if header.sequence != sequence:
                 raise ContainerError(
                     "E304", f"chunk number {header.sequence}, {sequence} is next", at
                 )
-            next_chunk = self._load(header)
-            if header.type == chunk.INDX or not self.source.seekable:
-                payload = next_chunk()
-                yield Chunk(header, partial(_identity, payload))
-                if header.type == chunk.INDX and index.kind_of(payload, at) == index.ROOT:
-                    return
-            else:
-                yield Chunk(header, next_chunk)
-            at = preamble.padded(at + chunk.SIZE + header.stored, self.alignment)
+            raw = self._forward.take(at + chunk.SIZE, self._padded(header))
+            each = Chunk(header, partial(self._payload, header, raw))
+            yield each
+            if header.type == chunk.INDX and index.kind_of(each.load(), at) == index.ROOT:
+                return
+            at += chunk.SIZE + len(raw)
 
     def footer_after(self, root: ChunkHeader) -> Footer:
         """The footer behind the index root, where a forward reader meets it."""
-        at = preamble.padded(root.offset + chunk.SIZE + root.stored, self.alignment)
-        raw = self.source.read(at, FOOTER_SIZE + 1)
+        at = root.offset + chunk.SIZE + self._padded(root)
+        raw = bytes(self._forward.take(at, FOOTER_SIZE + 1))
         if len(raw) < FOOTER_SIZE:
             raise ContainerError("E302", "file ends inside the footer", at + len(raw))
         if len(raw) > FOOTER_SIZE:
@@ -133,34 +131,31 @@ class Reader:
             raise ContainerError("E304", "chunk is not the one the index names", entry.offset)
         return page
 
-    def front(self) -> Iterator[Chunk]:
-        """HEAD and TENS chunks: what lies before the first page."""
-        for each in self.walk():
-            if each.header.type in (chunk.PAGE, chunk.INDX):
-                return
-            yield each
-
     def chunk_at(self, offset: int) -> Chunk:
         """The chunk at an offset that an index or footer gave."""
         if offset < self.first_chunk or offset % self.alignment:
             raise ContainerError("E304", f"no chunk can lie at {offset}", offset)
         header = chunk.read_chunk_header(self.source.read(offset, chunk.SIZE), offset)
-        return Chunk(header, self._load(header))
-
-    def _load(self, header: ChunkHeader) -> Callable[[], memoryview]:
-        begin = header.offset + chunk.SIZE
 
         def load() -> memoryview:
-            stop = preamble.padded(begin + header.stored, self.alignment)
-            raw = memoryview(self.source.read(begin, stop - begin))
-            if len(raw) < stop - begin:
-                raise ContainerError("E302", "file ends inside a chunk", begin + len(raw))
-            payload = raw[: header.stored]
-            chunk.check_payload(header, self.digest, payload)
-            self._check_zero(bytes(raw[header.stored :]))
-            return payload
+            raw = self.source.read(offset + chunk.SIZE, self._padded(header))
+            return self._payload(header, memoryview(raw))
 
-        return load
+        return Chunk(header, load)
+
+    def _padded(self, header: ChunkHeader) -> int:
+        """Bytes from the end of a chunk header to the next chunk."""
+        return preamble.padded(chunk.SIZE + header.stored, self.alignment) - chunk.SIZE
+
+    def _payload(self, header: ChunkHeader, raw: memoryview) -> memoryview:
+        """The payload in `raw`, which goes on to the next chunk; digest and padding held."""
+        begin = header.offset + chunk.SIZE
+        if len(raw) < self._padded(header):
+            raise ContainerError("E302", "file ends inside a chunk", begin + len(raw))
+        payload = raw[: header.stored]
+        chunk.check_payload(header, self.digest, payload)
+        self._check_zero(bytes(raw[header.stored :]))
+        return payload
 
     def _checked(self, end: Footer, root: ChunkHeader) -> Footer:
         if (end.index_offset, end.chunks) != (root.offset, root.sequence + 1):
@@ -177,7 +172,3 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.source.__exit__(None, None, None)
-
-
-def _identity(payload: memoryview) -> memoryview:
-    return payload

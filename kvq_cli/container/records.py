@@ -21,6 +21,8 @@ from kvq_cli.words import PageKey, Reason, Role
 PAGE_FIELDS: Final = struct.Struct("<BBHIIIQII")
 TENSOR_FIELDS: Final = struct.Struct("<IIQ")
 SOURCE_FIELDS: Final = struct.Struct("<II")
+ROLES: Final = tuple(Role)
+REASONS: Final = tuple(Reason)
 PIECE: Final = 1 << 22  # bytes of a tensor in one TENS chunk
 
 
@@ -52,10 +54,10 @@ def read_page_record(raw: bytes, offset: int) -> PageRecord:
     if len(raw) != PAGE_FIELDS.size:
         raise ContainerError("E304", "payload is too short for its record", offset)
     role, reason, codec, batch, layer, layers, start, count, head_set = PAGE_FIELDS.unpack(raw)
-    if role > Role.VALUE or reason > Reason.LARGER or count == 0 or start >= 1 << 48:
+    if role >= len(ROLES) or reason >= len(REASONS) or count == 0 or start >= 1 << 48:
         raise ContainerError("E304", "page record holds a value outside the spec", offset)
-    key = PageKey(Role(role), batch, layer, start, head_set, start + count, layers)
-    return PageRecord(key, codec, Reason(reason))
+    key = PageKey(ROLES[role], batch, layer, start, head_set, start + count, layers)
+    return PageRecord(key, codec, REASONS[reason])
 
 
 def pack_tensor_record(tensor: int, at: int) -> bytes:

@@ -79,3 +79,22 @@ class ByteSource:
             length -= len(piece)
             self._position += len(piece)
         return b"".join(pieces)
+
+
+class Forward:
+    """Bytes in file order, asked of the source in large pieces; works on a pipe as on a file."""
+
+    def __init__(self, source: ByteSource, at: int) -> None:
+        self._source = source
+        self._begin = at
+        self._piece = memoryview(b"")
+
+    def take(self, at: int, length: int) -> memoryview:
+        """`length` bytes at `at`, not before what was taken; fewer only where the source ends."""
+        start = at - self._begin
+        if len(self._piece) - start < length:
+            left = self._piece[start:]
+            more = self._source.read(at + len(left), max(length - len(left), PIECE))
+            self._piece = memoryview(b"".join([left, more]))
+            self._begin, start = at, 0
+        return self._piece[start : start + length]

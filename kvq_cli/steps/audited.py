@@ -7,7 +7,7 @@ It works on a pipe as on a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +17,6 @@ from kvq_cli.container import chunk, index
 from kvq_cli.container.audit import Audit
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
-from kvq_cli.container.index import PageEntry
 from kvq_cli.container.reader import PAGE_RECORD, TENSOR_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord, read_page_record, read_tensor_record
 from kvq_cli.errors import ContainerError
@@ -39,8 +38,8 @@ class Visitor:
     def took(self, header: ChunkHeader, found: Any) -> None:
         """The next chunk in file order, on the story's own thread."""
 
-    def leaf(self, entries: Sequence[PageEntry]) -> None:
-        """What the index says of the pages since the last leaf; likewise."""
+    def leaf(self, payload: memoryview, offset: int) -> None:
+        """The index leaf of the pages since the last one; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,8 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
         audit.tensor(header, seen.piece, seen.packed)
     elif header.type == chunk.INDX and seen.payload is not None:
         if index.kind_of(seen.payload, header.offset) == index.LEAF:
-            visitor.leaf(audit.leaf(header, seen.payload))
+            audit.leaf(header, seen.payload)
+            visitor.leaf(seen.payload, header.offset)
         else:
             audit.root(header, seen.payload)
     elif header.ancillary:

@@ -17,7 +17,7 @@ from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import read_rows
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
-from kvq_cli.container.index import PageEntry
+from kvq_cli.container.index import read_leaf
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, plain, text
@@ -122,8 +122,12 @@ class Comparison(Visitor):
         elif header.type == b"PAGE":
             self._digests.append(found)
 
-    def leaf(self, entries: Sequence[PageEntry]) -> None:
-        for entry, digest in zip(entries, self._digests, strict=True):
+    def leaf(self, payload: memoryview, offset: int) -> None:
+        digests, self._digests = self._digests, []
+        if not any(digest is not None for digest in digests):
+            return
+        _, entries = read_leaf(payload, offset)
+        for entry, digest in zip(entries, digests, strict=True):
             if digest is not None and digest != entry.source_digest:
                 if self._capture is None:
                     raise DigestError("source digest does not hold", entry.offset)
@@ -133,7 +137,6 @@ class Comparison(Visitor):
                     f"{key.role.word}, batch {key.batch}, layer {key.layer}, heads {list(heads)}, "
                     f"tokens {key.start}:{key.stop} do not come from this capture"
                 )
-        self._digests.clear()
 
     def finish(self) -> None:
         """A capture that holds more than the container is another capture."""

@@ -6,7 +6,6 @@ Spec: formats/report.md, section "stats". The parts sum to the file's size, alwa
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ from kvq_cli.capture.slab import read_rows
 from kvq_cli.container import chunk, footer
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
-from kvq_cli.container.index import PageEntry
 from kvq_cli.container.preamble import padded
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.records import PageRecord
@@ -91,8 +89,8 @@ class Measure(Visitor):
         part = {chunk.HEAD: "source_header", chunk.TENS: "other_tensors", chunk.INDX: "index"}
         self._parts[part.get(header.type, "ancillary")] += size
 
-    def leaf(self, entries: Sequence[PageEntry]) -> None:
-        self._comparison.leaf(entries)
+    def leaf(self, payload: memoryview, offset: int) -> None:
+        self._comparison.leaf(payload, offset)
 
     def report(self, path: str, end: Footer) -> StatsReport:
         self._comparison.finish()
