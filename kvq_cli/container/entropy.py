@@ -22,7 +22,7 @@ MAX_WINDOW_LOG: Final = 23
 MAX_WINDOW: Final = 1 << MAX_WINDOW_LOG
 # A plane that saves less than this part of itself stays stored: it is read and written faster.
 LEAST_SAVING: Final = 16
-LEAST_SIZE: Final = 256  # smaller planes save less than the call costs
+LEAST_SIZE: Final = 128  # smaller planes save less than the call costs
 # Large planes are judged by a piece from their middle before all of them is coded: half of what
 # the plane must save is asked of it, since a small frame pays the same for its code table.
 SAMPLE: Final = 1 << 13

@@ -5,7 +5,7 @@ Spec: formats/container.md, sections "Header" and "Page order and coverage".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kvq_cli import __version__
@@ -43,22 +43,20 @@ class Plan:
     """All that is known before the first page is read."""
 
     capture: Capture
-    choices: tuple[Choice, ...]
+    profiles: Mapping[Role, Profile]
     manifest: Manifest
     codecs: tuple[Codec, ...]
-
-    def profile_of(self, role: Role) -> Profile:
-        return next(choice.profile for choice in self.choices if role in choice.roles)
+    runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
 
     def pages(self) -> Iterator[PagePlan]:
         """In container order."""
         numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}
         codecs = {codec: number for number, codec in enumerate(self.codecs)}
         for (role, batch, layer), slab in sorted(self.capture.slabs.items()):
-            profile = self.profile_of(role)
+            profile = self.profiles[role]
             cuts = [
                 (start, numbers[run.heads], stop, run)
-                for run in layer_runs(self.capture, profile, role, layer)
+                for run in self.runs[role, layer]
                 for start, stop in pages(run, profile.page_tokens)
             ]
             for start, head_set, stop, run in sorted(cuts, key=lambda cut: cut[:2]):
@@ -71,12 +69,18 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
     """The manifest of the container to be, and the pages it will hold."""
     _refuse_what_cannot_be_done(capture, choices)
     codecs = codec_table(*(choice.profile for choice in choices))
+    profiles = {role: choice.profile for choice in choices for role in choice.roles}
+    treated = {
+        (role, layer): _layer_runs(capture, profiles[role], role, layer)
+        for role, batch, layer in sorted(capture.slabs)
+        if batch == 0
+    }
     manifest = Manifest(
         layout=capture.layout,
         identity=dict(capture.identity),
         tensors=_tensors(capture),
         parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
-        head_sets=_head_sets(capture, choices),
+        head_sets=_head_sets(treated, profiles),
         codecs=tuple(codec_to_json(codec) for codec in codecs),
         profiles=tuple(choice.to_json() for choice in choices),
         alignment=storage.alignment,
@@ -84,10 +88,10 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
         level=storage.level,
         writer=f"kvq {__version__}",
     )
-    return Plan(capture, choices, manifest, codecs)
+    return Plan(capture, profiles, manifest, codecs, treated)
 
 
-def layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:
+def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:
     """What the profile makes of one role and layer."""
     slab = capture.slabs[role, 0, layer]
     return runs(
@@ -155,14 +159,15 @@ def _part(part: PartShape, capture: Capture) -> Part:
     )
 
 
-def _head_sets(capture: Capture, choices: tuple[Choice, ...]) -> tuple[tuple[int, ...], ...]:
+def _head_sets(
+    treated: Mapping[tuple[Role, int], tuple[Run, ...]], profiles: Mapping[Role, Profile]
+) -> tuple[tuple[int, ...], ...]:
     """In order of first use; where a page may be split, every head of its layer follows alone."""
     sets: dict[tuple[int, ...], None] = {}
     single: dict[tuple[int, ...], None] = {}
-    for role, _, layer in sorted(capture.slabs):
-        profile = next(each.profile for each in choices if role in each.roles)
-        for run in layer_runs(capture, profile, role, layer):
+    for (role, _), found in treated.items():
+        for run in found:
             sets[run.heads] = None
-            if not run.codec.lossless and profile.fallback is Fallback.KEEP_RAW:
+            if not run.codec.lossless and profiles[role].fallback is Fallback.KEEP_RAW:
                 single.update(((head,), None) for head in run.heads)
     return tuple(sets | single)
