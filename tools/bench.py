@@ -54,6 +54,7 @@ class Command:
 
 COMMANDS: Final = (
     Command("cp + sync", "cp --reflink=never source copy && sync copy", "copy"),
+    Command("floor of int8", f"{sys.executable} {TOOLS}/bench_floor.py source half", "half"),
     Command("compress int8", f"{KVQ} compress -q -p int8 source -o int8.kvq", "int8.kvq"),
     Command(
         "compress lossless", f"{KVQ} compress -q -p lossless source -o lossless.kvq", "lossless.kvq"
@@ -74,6 +75,7 @@ ZSTD_19: Final = Command("zstd -19 + sync", "zstd -q -19 -T2 source -o 19.zst &&
 
 RATIOS: Final = (
     ("compress int8", "cp + sync"),
+    ("floor of int8", "cp + sync"),
     ("compress lossless", "cp + sync"),
     ("compress lossless", "zstd -1 + sync"),
     ("compress lossless", "zstd -3 + sync"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final
 
 from kvq_cli.container.entropy import STORED, ZSTD, Coder, Decoder
@@ -89,14 +88,14 @@ def read_table(kind: bytes, record_size: int, payload: memoryview, offset: int) 
     count, zero = COUNT.unpack_from(payload, record_size)
     if zero or count > MAX_PLANES or len(payload) < at + count * ENTRY.size:
         raise ContainerError("E304", "plane table does not fit its payload", offset + record_size)
-    fields = [ENTRY.unpack_from(payload, at + number * ENTRY.size) for number in range(count)]
-    ends = list(accumulate((entry[2] for entry in fields), initial=at + count * ENTRY.size))
+    begin = at + count * ENTRY.size
     planes = []
-    for begin, (entropy, zero, stored, packed) in zip(ends, fields, strict=False):
+    for entropy, zero, stored, packed in ENTRY.iter_unpack(payload[at:begin]):
         if zero or entropy not in (STORED, ZSTD) or (entropy == STORED and stored != packed):
             raise ContainerError("E304", "plane entry holds a value outside the spec", offset + at)
         planes.append(PlaneEntry(entropy, begin, stored, packed))
-    if ends[-1] != len(payload):
+        begin += stored
+    if begin != len(payload):
         raise ContainerError("E304", "planes do not fill their payload", offset)
     return Table(kind, bytes(payload[:record_size]), tuple(planes))
 

@@ -25,7 +25,7 @@ from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, 
 from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
 from kvq_cli.errors import CaptureError, ContainerError, ProfileError
 from kvq_cli.page import Page
-from kvq_cli.planes import cut, packed_sizes, unpack
+from kvq_cli.planes import Layout, cut, packed_sizes, unpack
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
@@ -63,6 +63,7 @@ class PageOpener:
         self.codecs = container_codecs(reader.manifest)
         self._coverage = Coverage(reader.manifest)
         self._bench = Bench()
+        self._layouts: dict[tuple[int, PageSpec], tuple[Layout, tuple[int, ...]]] = {}
 
     def page(self, each: Chunk) -> OpenedPage:
         payload = each.load()
@@ -71,8 +72,8 @@ class PageOpener:
         table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
         record = read_page_record(table.record, body)
         spec = self._coverage.spec(record)
-        layout = self.codecs[record.codec].layout(spec)
-        self._check_packed(table, header, packed_sizes(layout))
+        layout, sizes = self._layout(record.codec, spec)
+        self._check_packed(table, header, sizes)
         packed = coded.decode(table, payload, self._bench.decoder, body)
         digest = coded.packed_digest(chunk.PAGE, table.record, packed)
         planes = unpack(layout, packed)
@@ -111,12 +112,22 @@ class PageOpener:
         spec, planes = page.spec, page.planes
         codec = self.codecs[page.record.codec]
         if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
-            planes = cut(codec.layout(spec), planes, _index(heads), _index(tokens))
+            planes = cut(
+                self._layout(page.record.codec, spec)[0], planes, _index(heads), _index(tokens)
+            )
             spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
         target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
         bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
         codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
         return bits
+
+    def _layout(self, codec: int, spec: PageSpec) -> tuple[Layout, tuple[int, ...]]:
+        """Layout and packed sizes; most pages of a container share theirs."""
+        found = self._layouts.get((codec, spec))
+        if found is None:
+            layout = self.codecs[codec].layout(spec)
+            found = self._layouts[codec, spec] = layout, packed_sizes(layout)
+        return found
 
     @staticmethod
     def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[int]) -> None:
