@@ -19,18 +19,14 @@ from kvq_cli.container.consistency import check_manifest
 from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.footer import SIZE as FOOTER_SIZE
 from kvq_cli.container.footer import Footer, read_footer
-from kvq_cli.container.manifest import Manifest, read_manifest
+from kvq_cli.container.header import read_manifest
+from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.source import ByteSource, Forward
 from kvq_cli.errors import ContainerError, DigestError, ProfileError
 
 PAGE_RECORD: Final = 32
 TENSOR_RECORD: Final = 16
 SOURCE_RECORD: Final = 8
-RECORD_SIZES: Final = {
-    chunk.PAGE: PAGE_RECORD,
-    chunk.TENS: TENSOR_RECORD,
-    chunk.HEAD: SOURCE_RECORD,
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,181 @@
+"""header: the header JSON read into a manifest, strictly.
+
+Spec: formats/container.md, section "Header".
+
+Members, types and limits are checked here; what members must say of each other is checked by
+kvq_cli.container.consistency.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Any, Final
+
+from kvq_cli import digest, jsontext
+from kvq_cli.container.manifest import SCHEMA, Manifest, Part, RoleShape, TensorEntry
+from kvq_cli.container.preamble import MAX_HEADER
+from kvq_cli.contract.fields import U64, Fields
+from kvq_cli.errors import ContainerError, ProfileError
+from kvq_cli.words import DType, Role
+
+# Each letter at most once, H and T there, D last.
+AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*H)(?=.*T)[BLHT]*D")
+# bytes of a page in the source dtype
+PROBES: Final = ("none", "self", "capture", "file")
+MAX_COUNT: Final = 1 << 31
+MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
+
+
+def read_manifest(raw: bytes, alignment: int) -> Manifest:
+    """The manifest of a header whose digest held; ContainerError where it is outside the spec."""
+    try:
+        value = jsontext.loads(raw, limit=MAX_HEADER)
+        if jsontext.canonical(value).encode() != raw:
+            raise ContainerError("E304", "header JSON is not canonical", 64)
+        manifest = _manifest(Fields(value))
+    except ProfileError as error:
+        raise ContainerError("E304", f"header {error}", 64) from error
+    if manifest.alignment != alignment:
+        raise ContainerError("E304", "header and preamble differ in alignment", 64)
+    return manifest
+
+
+def _manifest(header: Fields) -> Manifest:
+    content, storage = header.object("content"), header.object("storage")
+    header.done()
+    content.exactly("schema", SCHEMA)
+    manifest = Manifest(
+        layout=content.text("layout"),
+        identity=_identity(content.object("identity"), content.value("identity")),
+        tensors=tuple(_tensor(each) for each in content.objects("tensors")),
+        parts=_parts(content),
+        head_sets=_head_sets(content),
+        codecs=tuple(_codec(each) for each in content.objects("codecs")),
+        profiles=tuple(_profile(each) for each in content.objects("profiles")),
+        token_offset=content.integer("token_offset", 0, U64),
+        continues=_digest(content, "continues"),
+        probe=content.text("probe"),
+        queries_digest=_digest(content, "queries_digest"),
+        calibration_digest=_digest(content, "calibration_digest"),
+        alignment=storage.integer("alignment", 64, 1 << 21),
+        entropy=storage.text("entropy"),
+        level=storage.integer("level", 0, 22),
+        writer=storage.text("writer"),
+    )
+    content.done()
+    storage.done()
+    if manifest.probe not in PROBES:
+        content.refuse("probe", "unknown probe")
+    if manifest.entropy not in ("zstd", "none"):
+        storage.refuse("entropy", "unknown entropy codec")
+    return manifest
+
+
+def _identity(fields: Fields, value: dict[str, Any]) -> dict[str, str]:
+    return {key: fields.text(key) for key in value}
+
+
+def _tensor(fields: Fields) -> TensorEntry:
+    word = fields.optional(fields.text, "role")
+    if word not in (None, "key", "value"):
+        fields.refuse("role", "role is key, value or null")
+    tensor = TensorEntry(
+        name=fields.text("name"),
+        dtype=fields.text("dtype"),
+        shape=fields.integers("shape", 0, U64),
+        nbytes=fields.integer("nbytes", 0, 1 << 50),
+        role=None if word is None else Role[word.upper()],
+        axes=fields.optional(fields.text, "axes"),
+        first_layer=fields.optional(fields.integer, "first_layer", 0, MAX_COUNT),
+    )
+    if len({tensor.role is None, tensor.axes is None, tensor.first_layer is None}) > 1:
+        fields.refuse("axes", "role, axes and first_layer go together")
+    axes = tensor.axes
+    if axes is not None and (not AXES.fullmatch(axes) or len(axes) != len(tensor.shape)):
+        fields.refuse("axes", "axes are letters of BLHTD, H, T and D among them, D last, one each")
+    fields.done()
+    return tensor
+
+
+def _parts(content: Fields) -> tuple[Part, ...]:
+    parts = tuple(_part(each) for each in content.objects("parts"))
+    spans = sorted(span for part in parts for span in part.layers)
+    if any(left[1] > right[0] for left, right in pairwise(spans)):
+        content.refuse("parts", "a layer lies in two parts")
+    slabs = sum(part.batch * (stop - start) for part in parts for start, stop in part.layers)
+    if slabs > MAX_LAYERS:
+        content.refuse("parts", f"{slabs} layers times batch entries, at most {MAX_LAYERS}")
+    return parts
+
+
+def _part(fields: Fields) -> Part:
+    spans = []
+    for span in fields.array("layers"):
+        ok = isinstance(span, list) and len(span) == 2 and all(type(end) is int for end in span)
+        if not ok or not 0 <= span[0] < span[1] <= MAX_LAYERS:
+            fields.refuse("layers", "a layer range is [start, stop], ascending")
+        spans.append((span[0], span[1]))
+    roles = {role: fields.optional(fields.object, role.word) for role in Role}
+    if not any(roles.values()):
+        fields.refuse("key", "a part has keys or values")
+    part = Part(
+        layers=tuple(spans),
+        batch=fields.integer("batch", 1, MAX_COUNT),
+        kv_heads=fields.integer("kv_heads", 1, 1 << 16),
+        tokens=fields.integer("tokens", 1, 1 << 40),
+        roles={role: _role_shape(each) for role, each in roles.items() if each is not None},
+    )
+    fields.done()
+    return part
+
+
+def _role_shape(fields: Fields) -> RoleShape:
+    shape = RoleShape(
+        head_dim=fields.integer("head_dim", 1, 1 << 20),
+        dtype=fields.choice("dtype", DType),
+        shape=fields.value("shape"),
+        shape_digest=_digest(fields, "shape_digest"),
+    )
+    fields.object("shape")
+    fields.done()
+    return shape
+
+
+def _head_sets(content: Fields) -> tuple[tuple[int, ...], ...]:
+    sets = []
+    for heads in content.array("head_sets"):
+        ok = isinstance(heads, list) and heads and all(type(head) is int for head in heads)
+        if not ok or heads != sorted(set(heads)) or not 0 <= heads[0] <= heads[-1] < 1 << 16:
+            content.refuse("head_sets", "a head set is a strictly ascending array of heads")
+        sets.append(tuple(heads))
+    return tuple(sets)
+
+
+def _codec(fields: Fields) -> dict[str, Any]:
+    codec = {
+        "name": fields.text("name"),
+        "revision": fields.integer("revision", 1, 1 << 16),
+        "params": fields.value("params"),
+    }
+    fields.object("params")
+    fields.done()
+    return codec
+
+
+def _profile(fields: Fields) -> dict[str, Any]:
+    profile = {
+        "roles": list(fields.texts("roles")),
+        "profile": fields.value("profile"),
+        "digest": fields.text("digest"),
+    }
+    fields.object("profile")
+    fields.done()
+    return profile
+
+
+def _digest(fields: Fields, key: str) -> str | None:
+    text = fields.optional(fields.text, key)
+    if text is not None and not digest.is_text(text):
+        fields.refuse(key, "not a digest")
+    return text
