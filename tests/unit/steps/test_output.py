@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kvq_cli.errors import FileError
+from kvq_cli.steps import output as steps
 from kvq_cli.steps.output import copy_to, open_output, spool
 
 
@@ -87,3 +88,27 @@ def test_a_spool_that_cannot_be(monkeypatch, tmp_path):
     with pytest.raises(OSError, match="missing"), spool():
         pass
     assert Path(tmp_path / "missing").exists() is False
+
+
+def test_writing_begins_before_the_end(monkeypatch, tmp_path):
+    """The disk is told of each FLUSH bytes of a file that will be synced, in order, once."""
+    told = []
+
+    def begin(_fd, offset, size):
+        told.append((offset, size))
+
+    monkeypatch.setattr(steps, "FLUSH", 10)
+    monkeypatch.setattr(steps, "_begin_writing", begin)
+    with open_output(tmp_path / "file", force=False) as file:
+        for piece in (b"1234", b"567890ab", b"c", b"defghijkl"):
+            file.write(piece)
+    assert told == [(0, 12), (12, 10)]
+    assert (tmp_path / "file").read_bytes() == b"1234567890abcdefghijkl"
+
+
+def test_the_system_takes_the_hint(tmp_path):
+    """On this system the call that begins writing is there and does no harm."""
+    with open_output(tmp_path / "file", force=False) as file:
+        file.write(b"x" * 5000)
+        steps._begin_writing(file.fd, 0, 5000)
+    assert (tmp_path / "file").stat().st_size == 5000
