@@ -33,7 +33,7 @@ from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.choose import choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
-from kvq_cli.steps.encode import Encoder, batches, front_chunks
+from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
 from kvq_cli.steps.inputs import (
     byte_source,
@@ -99,7 +99,7 @@ def write_container(
     writer = Writer(plan.manifest, write)
     total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.role is not None)
     with thread_pool(threads) as pool:
-        for front in front_chunks(plan):
+        for front in encoder.front():
             writer.append(front)
         for batch in in_order(pool, encoder.encode_batch, batches(plan.pages())):
             for page in batch:

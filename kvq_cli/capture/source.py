@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import stat
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from kvq_cli.capture.header import LENGTH_SIZE, Header, header_size, parse_header, shown
@@ -74,12 +73,7 @@ class Source:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _check_regular(self) -> None:

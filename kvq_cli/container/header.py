@@ -21,7 +21,6 @@ from kvq_cli.words import DType, Role
 
 # Each letter at most once, H and T there, D last.
 AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*H)(?=.*T)[BLHT]*D")
-# bytes of a page in the source dtype
 PROBES: Final = ("none", "self", "capture", "file")
 MAX_COUNT: Final = 1 << 31
 MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries

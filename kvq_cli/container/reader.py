@@ -70,10 +70,13 @@ class Reader:
                     "E304", f"chunk number {header.sequence}, {sequence} is next", at
                 )
             raw = self._forward.take(at + chunk.SIZE, self._padded(header))
-            each = Chunk(header, partial(self._payload, header, raw))
-            yield each
-            if header.type == chunk.INDX and index.kind_of(each.load(), at) == index.ROOT:
-                return
+            if header.type != chunk.INDX:
+                yield Chunk(header, partial(self._payload, header, raw))
+            else:
+                payload = self._payload(header, raw)
+                yield Chunk(header, payload.toreadonly)
+                if index.kind_of(payload, at) == index.ROOT:
+                    return
             at += chunk.SIZE + len(raw)
 
     def footer_after(self, root: ChunkHeader) -> Footer:
@@ -167,4 +170,4 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.source.__exit__(None, None, None)
+        self.source.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from kvq_cli.errors import ContainerError, FileError, reason
@@ -45,14 +44,12 @@ class ByteSource:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._owned:
             os.close(self._fd)
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _from_file(self, offset: int, length: int) -> bytes:
         # Allocate what the file can hold, not what a damaged length asks for.

@@ -21,7 +21,7 @@ from kvq_cli.container.reader import PAGE_RECORD, TENSOR_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord, read_page_record, read_tensor_record
 from kvq_cli.errors import ContainerError
 from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
-from kvq_cli.steps.work import Progress, in_order
+from kvq_cli.steps.work import Progress, in_batches, in_order
 
 BATCH: Final = 1 << 20  # stored bytes in one job
 
@@ -150,8 +150,8 @@ def _jobs(
     pool: Executor, function: Callable[[Chunk], _Seen], chunks: Iterator[Chunk]
 ) -> Iterator[_Seen]:
     """function over chunks, in order, several small chunks a job."""
-    done = in_order(pool, lambda batch: [function(each) for each in batch], _batches(chunks))
-    for batch in done:
+    batches = in_batches(chunks, lambda each: each.header.stored, BATCH)
+    for batch in in_order(pool, lambda batch: [function(each) for each in batch], batches):
         yield from batch
 
 
@@ -159,16 +159,3 @@ def _told(seen: Iterator[_Seen], reader: Reader, progress: Progress) -> Iterator
     for each in seen:
         yield each
         progress(each.header.offset + each.header.stored, reader.source.size or 0)
-
-
-def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    batch: list[Chunk] = []
-    size = 0
-    for each in chunks:
-        batch.append(each)
-        size += each.header.stored
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

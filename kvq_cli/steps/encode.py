@@ -24,7 +24,7 @@ from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.steps.plan import PagePlan, Plan
-from kvq_cli.steps.work import Bench
+from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
 
 BATCH: Final = 1 << 20  # source bytes in one job; smaller jobs cost more than they do
@@ -45,10 +45,23 @@ class Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self._source = plan.capture.source
+        self._tensors = plan.manifest.tensors
         self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
         self._bench = Bench(storage.level if storage.entropy == "zstd" else None)
+
+    def front(self) -> Iterator[Coded]:
+        """HEAD, and TENS for every tensor that is not stored as pages."""
+        source, coder = self._source, self._bench.coder
+        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
+        for number, tensor in enumerate(source.header.tensors):
+            if self._tensors[number].role is not None:
+                continue
+            for at in range(0, tensor.nbytes, PIECE):
+                piece = bytearray(min(PIECE, tensor.nbytes - at))
+                source.read_into(tensor.start + at, piece)
+                yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
         """All pages of a batch; neighbours of one kind go through their codec together."""
@@ -70,7 +83,8 @@ class Encoder:
         """Pages of one kind, stacked along the heads, which codecs treat each for itself."""
         spec = _spec(group[0])
         codec, reason = self._codec_for(group[0], spec)
-        stacked = all(plane.axes.startswith("H") for plane in codec.layout(spec))
+        layout = codec.layout(spec)
+        stacked = all(plane.axes.startswith("H") for plane in layout)
         if len(group) == 1 or not stacked:
             return [page for planned in group for page in self.encode(planned)]
         page = self._read(group)
@@ -83,7 +97,7 @@ class Encoder:
             heads = slice(at * spec.heads, (at + 1) * spec.heads)
             mine = {name: plane[heads] for name, plane in planes.items()}
             record = PageRecord(planned.record.key, self._codecs[codec], reason)
-            packed = pack(codec.layout(spec), mine)
+            packed = pack(layout, mine)
             pages.append(self._framed(record, packed, raw_bytes(page.bits[heads])))
         return pages
 
@@ -134,31 +148,7 @@ class Encoder:
 
 def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
     """Neighbouring pages, about BATCH bytes a job."""
-    batch: list[PagePlan] = []
-    size = 0
-    for page in pages:
-        batch.append(page)
-        size += page.nbytes
-        if size >= BATCH:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def front_chunks(plan: Plan) -> Iterator[Coded]:
-    """HEAD, and TENS for every tensor that is not stored as pages."""
-    storage = plan.manifest
-    coder = Bench(storage.level if storage.entropy == "zstd" else None).coder
-    source = plan.capture.source
-    yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
-    for number, tensor in enumerate(source.header.tensors):
-        if plan.manifest.tensors[number].role is not None:
-            continue
-        for at in range(0, tensor.stop - tensor.start, PIECE):
-            piece = bytearray(min(PIECE, tensor.stop - tensor.start - at))
-            source.read_into(tensor.start + at, piece)
-            yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
+    return in_batches(pages, lambda page: page.nbytes, BATCH)
 
 
 def _spec(planned: PagePlan) -> PageSpec:

@@ -61,10 +61,11 @@ class Measure(Visitor):
         return self
 
     def page(self, page: OpenedPage) -> _PageFound:
-        spec, codec = page.spec, self._opener.codecs[page.record.codec]
+        spec, name = page.spec, self._opener.codecs[page.record.codec].name
+        layout, _ = self._opener.layout(page.record.codec, spec)
         planes = tuple(
-            (f"{codec.name}.{plane.name}", entry.stored, entry.packed)
-            for plane, entry in zip(codec.layout(spec), page.table.planes, strict=True)
+            (f"{name}.{plane.name}", entry.stored, entry.packed)
+            for plane, entry in zip(layout, page.table.planes, strict=True)
         )
         digest = self._comparison.page(page)
         distortions: list[Distortion] = []

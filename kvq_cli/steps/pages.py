@@ -72,7 +72,7 @@ class PageOpener:
         table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
         record = read_page_record(table.record, body)
         spec = self._coverage.spec(record)
-        layout, sizes = self._layout(record.codec, spec)
+        layout, sizes = self.layout(record.codec, spec)
         self._check_packed(table, header, sizes)
         packed = coded.decode(table, payload, self._bench.decoder, body)
         digest = coded.packed_digest(chunk.PAGE, table.record, packed)
@@ -113,7 +113,7 @@ class PageOpener:
         codec = self.codecs[page.record.codec]
         if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
             planes = cut(
-                self._layout(page.record.codec, spec)[0], planes, _index(heads), _index(tokens)
+                self.layout(page.record.codec, spec)[0], planes, _index(heads), _index(tokens)
             )
             spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
         target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
@@ -121,7 +121,7 @@ class PageOpener:
         codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
         return bits
 
-    def _layout(self, codec: int, spec: PageSpec) -> tuple[Layout, tuple[int, ...]]:
+    def layout(self, codec: int, spec: PageSpec) -> tuple[Layout, tuple[int, ...]]:
         """Layout and packed sizes; most pages of a container share theirs."""
         found = self._layouts.get((codec, spec))
         if found is None:

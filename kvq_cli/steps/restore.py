@@ -7,10 +7,10 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import write_rows
@@ -19,14 +19,12 @@ from kvq_cli.container.index import PageEntry
 from kvq_cli.container.reader import Reader
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import DigestError
-from kvq_cli.steps.audited import Visitor
+from kvq_cli.steps.audited import BATCH, Visitor
 from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
 from kvq_cli.steps.select import Selection, inside
 from kvq_cli.steps.target import Target
-from kvq_cli.steps.work import in_order
+from kvq_cli.steps.work import in_batches, in_order
 from kvq_cli.words import DType, PageKey
-
-BATCH_PAGES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ def restore_by_index(reader: Reader, opener: PageOpener, pool: Executor, placer:
             placer.page(page_of(reader, opener, entry))
 
     wanted = (entry for entry in reader.entries() if placer.cut(entry.record.key) is not None)
-    for _ in in_order(pool, place, _groups(wanted)):
+    for _ in in_order(pool, place, in_batches(wanted, lambda entry: entry.stored, BATCH)):
         pass
 
 
@@ -128,14 +126,3 @@ def head_of(reader: Reader, opener: PageOpener) -> Header:
     if first.header.type != chunk.HEAD:
         raise DigestError("the first chunk is not HEAD", reader.first_chunk)
     return opener.head(first)
-
-
-def _groups(entries: Iterator[PageEntry]) -> Iterator[list[PageEntry]]:
-    group: list[PageEntry] = []
-    for entry in entries:
-        group.append(entry)
-        if len(group) == BATCH_PAGES:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -56,6 +56,20 @@ def thread_pool(threads: int) -> Iterator[Executor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def in_batches(jobs: Iterable[Job], size: Callable[[Job], int], limit: int) -> Iterator[list[Job]]:
+    """Neighbouring jobs together, up to the one with which their sizes reach `limit`."""
+    batch: list[Job] = []
+    total = 0
+    for job in jobs:
+        batch.append(job)
+        total += size(job)
+        if total >= limit:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
 def in_order(
     pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]
 ) -> Iterator[Result]:
