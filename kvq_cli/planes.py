@@ -5,7 +5,8 @@ Spec: formats/container.md, section "Planes".
 A codec states its layout from parameters and page spec alone. From it follow every packed
 length in a container, the bytes that are scales and the bytes that are codes, and how a
 slice of heads and tokens is cut out of an encoded page: each plane names its axes, "H" for
-kv heads, "T" for tokens, any other letter for what a slice leaves whole.
+kv heads, "T" for tokens, "G" for groups of tokens, any other letter for what a slice leaves
+whole. A page with an axis "G" is cut along heads alone.
 """
 
 from __future__ import annotations
@@ -74,6 +75,11 @@ def unpack(layout: Layout, packed: Sequence[memoryview]) -> dict[str, NDArray[An
         array.flags.writeable = False
         planes[plane.name] = array
     return planes
+
+
+def cuts_tokens(layout: Layout) -> bool:
+    """Whether tokens of a page can be decoded without their neighbours."""
+    return not any("G" in plane.axes for plane in layout)
 
 
 def cut(

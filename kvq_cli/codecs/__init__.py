@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rows
 from kvq_cli.numerics.scratch import Scratch
-from kvq_cli.page import Page, PageSpec
+from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import Layout, Planes
 
 
@@ -60,10 +60,18 @@ class NonFinite(CodecError):  # noqa: N818 - the word that specs and reasons use
         )
 
 
-def refuse_non_finite(codec: str, page: Page, magnitudes: NDArray[Any]) -> None:
-    """NonFinite unless all of these row maxima (bits, see numerics.rows) are finite."""
-    if not rows.all_finite(magnitudes, page.spec.dtype):
+def refuse_non_finite(codec: str, page: Page, peaks: NDArray[Any], dtype: DType) -> None:
+    """NonFinite unless all of these extremes, bits of `dtype` (see numerics.rows), are finite."""
+    if not rows.all_finite(peaks, dtype):
         raise NonFinite(codec, page)
+
+
+def arrays_for(layout: Layout, scratch: Scratch) -> dict[str, NDArray[Any]]:
+    """Uninitialised planes, to encode into."""
+    return {
+        plane.name: scratch.take(f"planes.{plane.name}", plane.shape, plane.dtype)
+        for plane in layout
+    }
 
 
 def page_of(spec: PageSpec) -> Page:

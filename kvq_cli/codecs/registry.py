@@ -21,7 +21,11 @@ from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from kvq_cli.codecs import Codec
+from kvq_cli.codecs.fp8_e4m3 import Fp8E4M3
+from kvq_cli.codecs.fp8_e5m2 import Fp8E5M2
+from kvq_cli.codecs.int4 import Int4
 from kvq_cli.codecs.int8 import Int8
+from kvq_cli.codecs.kivi import Kivi
 from kvq_cli.codecs.lossless import Lossless
 from kvq_cli.codecs.raw import Raw
 from kvq_cli.errors import CodecError, ProfileError
@@ -31,6 +35,10 @@ _ALL: Final[tuple[type[Any], ...]] = (
     Raw,
     Lossless,
     Int8,
+    Fp8E4M3,
+    Fp8E5M2,
+    Int4,
+    Kivi,
 )
 
 CODECS: Final[Mapping[tuple[str, int], type[Any]]] = types.MappingProxyType(

@@ -5,7 +5,7 @@ Spec: formats/codecs/raw.md, section "Conversion".
     f16 → f32    sign-extend, shift left 13, clear what the sign smeared; · 2**112
     bf16 → f32   shift left 16
     f32 → f16    from 2**-14 up: · 2**-112, add 0xfff and the bit that decides ties, shift
-                 right 13; below: bits(|x| + 0.5) - bits(0.5)
+                 right 13; up to 2**-14: bits(|x| + 0.5) - bits(0.5)
     f32 → bf16   add 0x7fff and the bit that decides ties, shift right 16
 
 Widening is exact, narrowing rounds half to even. `spread` and `gather` leave the factor
@@ -15,6 +15,7 @@ numbers only: codecs find the others by their row maxima, which costs nothing mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -44,6 +45,7 @@ UNIT: Final = {
     DType.BF16: np.float32(1),
     DType.F32: np.float32(1),
 }
+MANY: Final = 32  # beyond one element in so many, all are done over
 _QUIET: Final = 0x00400000  # in float32: makes a NaN quiet and keeps it from becoming infinity
 
 
@@ -74,7 +76,7 @@ def gather(
     out: NDArray[Any],
     scratch: Scratch,
     *,
-    signs: NDArray[np.int8] | None = None,
+    signs: NDArray[Any] | None = None,
 ) -> None:
     """Round values · UNIT to `dtype`; destroys `values`.
 
@@ -104,48 +106,41 @@ def gather(
         np.bitwise_or(out, wide.view(np.uint16), out=out)
 
 
-def narrow(
-    values: NDArray[np.float32],
-    dtype: DType,
-    out: NDArray[Any],
-    scratch: Scratch,
-    *,
-    floor: float = 0.0,
-) -> None:
-    """Round values to `dtype`; destroys `values`. None may overflow.
-
-    `floor` is the caller's promise that no magnitude but 0 is smaller.
-    """
-    if dtype is DType.F16 and floor < SMALLEST_NORMAL[dtype]:
-        _narrow_small(values, out, scratch)
+def narrow(values: NDArray[np.float32], dtype: DType, out: NDArray[Any], scratch: Scratch) -> None:
+    """Round values to `dtype`; destroys `values`. None may overflow."""
+    if dtype is not DType.F16:
+        gather(values, dtype, out, scratch)
         return
-    if dtype is DType.F16:
-        np.multiply(values, np.float32(2.0**-112), out=values)
-    gather(values, dtype, out, scratch)
+    spare = scratch.take("narrow", values.shape, np.float32)
+    # Below 2**-14 this product rounds, and gather would round again: those are done over.
+    np.multiply(values, 1 / UNIT[dtype], out=spare)
+    gather(spare, dtype, out, scratch)
+    halves = scratch.take("narrow.halves", values.shape, np.uint16)
+    np.bitwise_and(out, 0x7FFF, out=halves)
+    small = np.less(halves, 0x401)
+    if np.count_nonzero(small) > small.size // MANY:
+        np.logical_and(small, values, out=small)  # 0 is right as it is
+    patch(values, small, _small_halves, out)
 
 
-def _narrow_small(values: NDArray[np.float32], out: NDArray[Any], scratch: Scratch) -> None:
-    """float32 to F16 where some magnitudes may lie below 2**-14."""
-    words = values.view(np.uint32)
-    signs = scratch.take("narrow.signs", values.shape, np.uint32)
-    np.right_shift(words, 16, out=signs)
-    np.bitwise_and(signs, 0x8000, out=signs)
-    np.abs(values, out=values)
-    small = scratch.take("narrow.small", values.shape, np.bool_)
-    np.less(values, np.float32(2.0**-14), out=small)
-    rounded = scratch.take("gather", values.shape, np.uint32)
-    np.right_shift(words, 13, out=rounded)
-    np.bitwise_and(rounded, 1, out=rounded)
-    np.add(rounded, words, out=rounded)
-    # Below 2**-14 this wraps around; those results are replaced.
-    np.subtract(rounded, (112 << 23) - 0xFFF, out=rounded)
-    np.right_shift(rounded, 13, out=rounded)
-    # One unit in the last place of 0.5 is 2**-24, the spacing of half-precision subnormals.
-    np.add(values, np.float32(0.5), out=values)
-    np.subtract(words, 0x3F000000, out=words)
-    np.copyto(rounded, words, where=small)
-    np.bitwise_or(rounded, signs, out=rounded)
-    np.copyto(out, rounded, casting="unsafe")
+def patch(
+    values: NDArray[np.float32],
+    small: NDArray[np.bool_],
+    precise: Callable[[NDArray[np.float32]], NDArray[Any]],
+    out: NDArray[Any],
+) -> None:
+    """out = precise(values) where they are small: few elements of usual data."""
+    if np.count_nonzero(small) > small.size // MANY:
+        np.copyto(out, precise(values), where=small, casting="unsafe")
+    elif (places := np.flatnonzero(small)).size:
+        np.put(out, places, precise(values.reshape(-1)[places]))
+
+
+def _small_halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Magnitudes below 2**-14: one unit in the last place of 0.5 is 2**-24, their spacing."""
+    words = (np.abs(values) + np.float32(0.5)).view(np.uint32) - np.uint32(0x3F000000)
+    signs = values.view(np.uint32) >> 16 & 0x8000
+    return (words | signs).astype(np.uint16)
 
 
 def convert(

@@ -1,7 +1,7 @@
 """exact: the only sums that a codec may take, and the arithmetic they stand on.
 
 Law: docs/architecture.md. A sum of integers that cannot overflow does not depend on its
-order; a sum of floats does. Codecs reduce by `count_sum` or by max, min, any and all.
+order; a sum of floats does. Codecs reduce by `count_sum`, `total` or by max, min, any and all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from kvq_cli.errors import CodecError
 
+_ROWS: Final = 16
 _TINY: Final = np.array([1], np.uint32)  # the bits of 2**-149, the least subnormal
 
 
@@ -23,6 +24,18 @@ def count_sum(integers: NDArray[Any], *, axis: int, largest: int, dtype: DTypeLi
     if integers.shape[axis] * largest > np.iinfo(dtype).max:
         raise OverflowError(f"{integers.shape[axis]} times {largest} does not fit {dtype}")
     return np.add.reduce(integers, axis=axis, dtype=dtype, keepdims=True)
+
+
+def total(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Sums over axis 1 of (H, T, D), modulo 2**32, as (H, 1, D); destroys `words`."""
+    # Halves are added to halves while that is worth a call: plain vectors, where a reduction
+    # pays for every row that it enters.
+    while (length := words.shape[1]) > _ROWS:
+        half = length // 2
+        np.add(words[:, :half], words[:, length - half :], out=words[:, :half])
+        words = words[:, : length - half]
+    found: NDArray[np.uint32] = np.add.reduce(words, axis=1, dtype=np.uint32, keepdims=True)
+    return found
 
 
 def require_subnormals() -> None:

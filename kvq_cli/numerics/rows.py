@@ -1,71 +1,80 @@
-"""rows: largest magnitudes, taken on the bits.
+"""rows: largest magnitudes and ranges of groups, taken on the bits.
 
 The magnitude bits of finite numbers order like the numbers, infinity lies above them and NaN
-above infinity. So one integer maximum gives the row's scale and tells whether it is finite.
+above infinity. So one integer maximum gives a group's scale and tells whether it is finite.
+With the sign they order like this:
+
+    ordered    bits as a signed integer, the other bits flipped where it is negative
+    turned     bits rotated left by one: the sign is the last bit and decides among equals
+
+Both undo themselves (`ordered`) or are undone (`turned`) on the few results.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.numerics.bits import INFINITY, MAGNITUDE, widen
+from kvq_cli.numerics.groups import Groups
 from kvq_cli.numerics.scratch import Scratch
-from kvq_cli.numerics.tiles import part, tiles
 from kvq_cli.page import DType, Page
 
-SHORT: Final = 128  # channels up to which a row of 16-bit elements is reduced by sliding
+
+def peaks(bits: NDArray[Any], dtype: DType, groups: Groups, scratch: Scratch) -> NDArray[Any]:
+    """Magnitude bits of the largest element of each group."""
+    magnitudes = scratch.take("rows", bits.shape, dtype.bits)
+    np.bitwise_and(bits, MAGNITUDE[dtype], out=magnitudes)
+    return groups.extreme(np.maximum, magnitudes, scratch)
 
 
-def peaks(bits: NDArray[Any], dtype: DType, axis: int, scratch: Scratch) -> NDArray[Any]:
-    """Magnitude bits of the largest element along axis 1 (tokens) or 2 (channels), kept."""
-    heads, tokens, channels = bits.shape
-    shape = (heads, 1, channels) if axis == 1 else (heads, tokens, 1)
-    found = scratch.take("rows.peaks", shape, dtype.bits)
-    found.fill(0)
-    for tile in tiles((heads, tokens, channels)):
-        block = bits[tile]
-        magnitudes = scratch.take("rows.tile", block.shape, dtype.bits)
-        np.bitwise_and(block, MAGNITUDE[dtype], out=magnitudes)
-        piece = part(found, tile)
-        # A head longer than a tile is met more than once: the maximum goes on.
-        if axis == 2 and dtype.size == 2 and channels <= SHORT:
-            np.copyto(piece, _sliding_max(magnitudes, scratch))
-        else:
-            np.maximum(piece, magnitudes.max(axis=axis, keepdims=True), out=piece)
-    return found
+def signed_peaks(
+    bits: NDArray[Any], dtype: DType, groups: Groups, scratch: Scratch
+) -> NDArray[Any]:
+    """Bits of the element of largest magnitude of each group; of two the negative one."""
+    turned = scratch.take("rows", bits.shape, dtype.bits)
+    spare = scratch.take("rows.spare", bits.shape, dtype.bits)
+    last = 8 * dtype.size - 1
+    np.left_shift(bits, 1, out=turned)
+    np.right_shift(bits, last, out=spare)
+    np.bitwise_or(turned, spare, out=turned)
+    found = groups.extreme(np.maximum, turned, scratch)
+    bits_found: NDArray[Any] = found >> 1 | found << last
+    return bits_found
 
 
-def _sliding_max(magnitudes: NDArray[Any], scratch: Scratch) -> NDArray[Any]:
-    """Maxima over the last axis, kept, of a contiguous array.
-
-    A reduction pays some 30 ns a row. Maxima over windows of 1, 2, 4, … D elements, at every
-    position of the flat array, are plain vector operations; each D-th window is a row.
-    """
-    length, channels = magnitudes.size, magnitudes.shape[2]
-    now = magnitudes.reshape(-1)
-    spare = [scratch.take(f"rows.slide{at}", (length,), magnitudes.dtype) for at in (0, 1)]
-    width = 1
-    while width < channels:
-        shift = min(width, channels - width)
-        wider = spare[0][: now.size - shift]
-        np.maximum(now[:-shift], now[shift:], out=wider)
-        now, width = wider, width + shift
-        spare.reverse()
-    return now[::channels].reshape(*magnitudes.shape[:2], 1)
+def ranges(
+    bits: NDArray[Any], dtype: DType, groups: Groups, scratch: Scratch
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Bits of the least and of the greatest element of each group."""
+    ordered = scratch.take("rows", bits.shape, f"<i{dtype.size}")
+    _order(bits.view(ordered.dtype), dtype, ordered)
+    least = groups.extreme(np.minimum, ordered, scratch)
+    greatest = groups.extreme(np.maximum, ordered, scratch)
+    for found in (least, greatest):
+        _order(found.copy(), dtype, found)
+    return least.view(dtype.bits), greatest.view(dtype.bits)
 
 
-def values(magnitudes: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
-    """Finite peaks as float32."""
-    out = np.empty(magnitudes.shape, np.float32)
-    widen(magnitudes, dtype, out)
+def _order(signed: NDArray[Any], dtype: DType, out: NDArray[Any]) -> None:
+    np.right_shift(signed, 8 * dtype.size - 1, out=out)
+    np.bitwise_and(out, MAGNITUDE[dtype], out=out)
+    np.bitwise_xor(out, signed, out=out)
+
+
+def values(bits: NDArray[Any], dtype: DType) -> NDArray[np.float32]:
+    """A few finite numbers as float32."""
+    if dtype is DType.F16:
+        return bits.view(np.float16).astype(np.float32)
+    out = np.empty(bits.shape, np.float32)
+    widen(bits, dtype, out)
     return out
 
 
-def all_finite(magnitudes: NDArray[Any], dtype: DType) -> bool:
-    return bool(magnitudes.max(initial=0) < INFINITY[dtype])
+def all_finite(bits: NDArray[Any], dtype: DType) -> bool:
+    return bool((bits & MAGNITUDE[dtype]).max(initial=0) < INFINITY[dtype])
 
 
 def first_non_finite(page: Page) -> tuple[tuple[int, int, int], NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """tiles: the blocks of a page that fit a core's cache, the only loop of a codec.
 
 A tile holds whole tokens of one or more heads. Elements are treated alike in every tile, so
-no result depends on how a page is cut.
+no result depends on how a page is cut. Codecs that look along tokens take whole heads.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ TILE: Final = 1 << 17
 Tile: TypeAlias = tuple[slice, slice]
 
 
-def tiles(shape: tuple[int, int, int], size: int = TILE) -> Iterator[Tile]:
+def tiles(shape: tuple[int, int, int], *, whole: bool = False, size: int = TILE) -> Iterator[Tile]:
     """Heads and tokens of each tile of a page of this shape, (H, T, D)."""
     heads, tokens, channels = shape
     together = max(1, size // max(1, tokens * channels))
-    if together > 1:
+    if together > 1 or whole:
         for head in range(0, heads, together):
             yield slice(head, min(head + together, heads)), slice(0, tokens)
         return

@@ -3,7 +3,8 @@
 Spec: formats/profile.md, section "Built-in profiles".
 
 An argument that contains a path separator or ends in .json is a path; any other is the
-name of a built-in profile. A file may hold either of two kinds, told apart by its marker:
+name of a built-in profile, or an alias: case and the choice of - or _ do not matter. A file
+may hold either of two kinds, told apart by its marker:
 
     "schema": "kvq_profile_v1"                                  Profile
     "schema_version": "fib_quant_kv_compression_profile_v1"     KvCompressionProfileV1
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import types
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from kvq_cli.profile.parse import parse_profile
 FOLDER: Final = Path(__file__).parent.parent / "profiles"
 MAX_BYTES: Final = 1 << 20
 SUFFIX: Final = ".json"
+ALIASES: Final = types.MappingProxyType({"none": "raw", "fp8": "fp8-e4m3"})
 
 
 def builtin_names() -> tuple[str, ...]:
@@ -46,13 +49,24 @@ def load_object(source: str | Path) -> Profile | ContractObject:
     """A built-in profile, or the profile, shape or other object of the contract in a file."""
     if isinstance(source, Path) or _is_path(source):
         return read_any(_read(Path(source)))
+    return read_any(_read(FOLDER / f"{_name(source)}{SUFFIX}"))
+
+
+def _name(asked: str) -> str:
+    """The name of the built-in profile that is meant; UsageError if there is none."""
     names = builtin_names()
-    if source not in names:
-        near = difflib.get_close_matches(source, names, n=1)
-        hint = f'; did you mean "{near[0]}"?' if near else ""
-        found = f'no built-in profile "{source}"; available: {", ".join(names)}{hint}'
-        raise UsageError("E102", found)
-    return read_any(_read(FOLDER / f"{source}{SUFFIX}"))
+    plain = asked.lower().replace("_", "-")
+    plain = ALIASES.get(plain, plain)
+    if plain in names:
+        return plain
+    known = [*names, *ALIASES]
+    near = difflib.get_close_matches(plain, known, n=1) or [
+        name for name in known if plain and name.startswith(plain)
+    ]
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    short = ", ".join(f"{alias} is {name}" for alias, name in ALIASES.items())
+    found = f'no built-in profile "{asked}"; {hint}available: {", ".join(names)}; {short}'
+    raise UsageError("E102", found)
 
 
 def read_any(data: bytes) -> Profile | ContractObject:

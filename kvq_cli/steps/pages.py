@@ -25,7 +25,7 @@ from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, 
 from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
 from kvq_cli.errors import CaptureError, ContainerError, ProfileError
 from kvq_cli.page import Page
-from kvq_cli.planes import Layout, cut, packed_sizes, unpack
+from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
@@ -110,16 +110,16 @@ class PageOpener:
     ) -> NDArray[Any]:
         """The bits of chosen heads and tokens, by their place in the page; alive in scratch."""
         spec, planes = page.spec, page.planes
-        codec = self.codecs[page.record.codec]
-        if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
-            planes = cut(
-                self.layout(page.record.codec, spec)[0], planes, _index(heads), _index(tokens)
-            )
-            spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
+        layout = self.layout(page.record.codec, spec)[0]
+        cut_after = not (_is_all(tokens, spec.tokens) or cuts_tokens(layout))
+        taken = range(spec.tokens) if cut_after else tokens
+        if not (_is_all(heads, spec.heads) and _is_all(taken, spec.tokens)):
+            planes = cut(layout, planes, _index(heads), _index(taken))
+            spec = PageSpec(len(heads), len(taken), spec.channels, spec.dtype)
         target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
         bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
-        codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
-        return bits
+        self.codecs[page.record.codec].decode(planes, spec, Page(target, bits), self._bench.scratch)
+        return np.ascontiguousarray(bits[:, _index(tokens)]) if cut_after else bits
 
     def layout(self, codec: int, spec: PageSpec) -> tuple[Layout, tuple[int, ...]]:
         """Layout and packed sizes; most pages of a container share theirs."""

@@ -6,8 +6,8 @@
 
 FOLDER/captures holds the sample, and captures of subnormals, zero rows, huge rows, constant
 channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every codec of the
-registry with its defaults, and one for every other value that a Literal or bool of it allows:
-a codec that is registered is tested. In the fast set pages are small and only the sample meets
+registry with its defaults, and one for every other variant of tests/support/variants.py: a codec
+that is registered is tested. In the fast set pages are small and only the sample meets
 parameters that are not defaults. Jobs are cut to BATCH bytes: with kvq's own megabyte a small
 capture is one job, and threads would change nothing.
 
@@ -25,11 +25,8 @@ import json
 import os
 import shutil
 import sys
-import types
-from collections.abc import Iterator
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -39,6 +36,7 @@ from kvq_cli.capture.writer import header_bytes
 from kvq_cli.codecs.registry import CODECS, codec_to_json, newest
 from kvq_cli.page import DType
 from kvq_cli.steps import audited, encode
+from support.variants import variants
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
 
@@ -78,32 +76,6 @@ def corner_capture(shape: tuple[int, ...], dtype: DType) -> bytes:
     return header + data
 
 
-def choices(hint: Any) -> list[Any]:
-    """The values that a type hint spells out."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return [value for one in get_args(hint) for value in choices(one)]
-    if get_origin(hint) is Literal:
-        return list(get_args(hint))
-    return [False, True] if hint is bool else []
-
-
-def variants() -> Iterator[tuple[Any, bool]]:
-    """Every codec's newest revision by default (True), then one parameter changed at a time."""
-    for (name, revision), kind in CODECS.items():
-        if revision != newest(name):
-            continue  # profiles cannot ask for superseded revisions
-        codec = kind()
-        yield codec, True
-        hints = get_type_hints(kind)
-        for field in fields(kind):
-            for value in choices(hints[field.name]):
-                if value != getattr(codec, field.name):
-                    try:
-                        yield replace(codec, **{field.name: value}), False
-                    except ValueError:
-                        continue  # a rule across parameters forbids it
-
-
 def prepare(folder: Path, *, fast: bool) -> None:
     captures, profiles = folder / "captures", folder / "profiles"
     captures.mkdir(parents=True)
@@ -113,10 +85,12 @@ def prepare(folder: Path, *, fast: bool) -> None:
     for dtype, channels in ((DType.F16, 80), (DType.BF16, 128), (DType.F32, 128)):
         data = corner_capture((2, 2, tokens, channels), dtype)
         (captures / f"{dtype.value}.safetensors").write_bytes(data)
-    for number, (codec, default) in enumerate(variants()):
+    # Profiles cannot ask for superseded revisions.
+    kinds = [kind for (name, revision), kind in CODECS.items() if revision == newest(name)]
+    for number, codec in enumerate(codec for kind in kinds for codec in variants(kind)):
         rule = {"codec": {"name": codec.name, **codec_to_json(codec)["params"]}}
         profile = {"schema": "kvq_profile_v1", "name": f"p{number}", "rules": [rule]}
-        of = "all" if default or not fast else "sample"
+        of = "all" if codec == type(codec)() or not fast else "sample"
         (profiles / f"{number:03}-{codec.name}-{of}.json").write_text(json.dumps(profile))
 
 

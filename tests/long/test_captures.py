@@ -11,38 +11,21 @@ KVQ_CAPTURES names a folder whose `canonical` and `hf` hold safetensors captures
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import zstandard
 
 from kvq_cli import pipeline
+from kvq_cli.profile import parse_profile
 from kvq_cli.steps.select import Selection
+from support.real import by_layer, captures, floats, print_table, tensors
 
 pytestmark = pytest.mark.long
 MANTISSA = {"F16": 10, "BF16": 7, "F32": 23}
-WORDS = {"F16": "<u2", "BF16": "<u2", "F32": "<u4"}
 HALF_A_PAGE = 128
-COLUMNS = ("file", "lossless", "zstd-19", "bound", "mse K", "mse V", "packed", "stored")
-
-
-def captures():
-    """Paths of all captures; a line that says why there are none."""
-    folder = os.environ.get("KVQ_CAPTURES")
-    if not folder:
-        return [pytest.param(None, marks=pytest.mark.skip(reason="KVQ_CAPTURES is not set"))]
-    paths = sorted(
-        path
-        for layout in ("canonical", "hf")
-        for path in (Path(folder) / layout).glob("*.safetensors")
-        if not path.name.endswith(".query.safetensors")
-    )
-    assert paths, f"KVQ_CAPTURES={folder} holds no captures"
-    return [pytest.param(path, id=path.stem) for path in paths]
-
+COLUMNS = ("file", "lossless", "zstd-19", "bound", "int8 K", "int8 V", "packed", "stored",
+           "e4m3 K", "e4m3 V", "kivi4 K", "int4 K", "outliers")  # fmt: skip
+OUTLIERS = 5.0  # a head's strongest key channel over its median one, on average
 
 every_capture = pytest.mark.parametrize("path", captures())
 
@@ -52,37 +35,12 @@ def table(request):
     """Rows that are printed when the last capture is done."""
     rows = {}
     yield rows
-    cells = [COLUMNS, *((name, *row.values()) for name, row in rows.items())]
-    width = max(len(line[0]) for line in cells)
-    text = "\n".join(
-        line[0].ljust(width) + "".join(f"{cell:>10}" for cell in line[1:]) for line in cells
-    )
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        request.config.get_terminal_writer().write(f"\n\n{text}\n")
+    print_table(request, COLUMNS, [(name, *row.values()) for name, row in rows.items()])
 
 
 def row_of(table, path):
     """A capture's row, empty at first."""
     return table.setdefault(path.stem, dict.fromkeys(COLUMNS[1:], "-"))
-
-
-def tensors(path):
-    """Name to dtype and bits, read without kvq."""
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    for name, entry in json.loads(data[8:start]).items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            bits = np.frombuffer(data[start + first : start + last], WORDS[entry["dtype"]])
-            yield name, entry["dtype"], bits.reshape(entry["shape"])
-
-
-def floats(dtype, bits):
-    """float64 values; captures hold finite numbers only."""
-    if dtype == "F16":
-        return bits.view("<f2").astype(np.float64)
-    words = bits if dtype == "F32" else bits.astype("<u4") << 16
-    return words.view("<f4").astype(np.float64)
 
 
 def bound(dtype, bits):
@@ -97,10 +55,23 @@ def bound(dtype, bits):
     return (entropy + bits.size * (1 + mantissa)) / 8
 
 
-def by_layer(box, path, selection=None):
-    """A container's tensors as layers.N.key and layers.N.value of (B, H, T, D)."""
-    pipeline.decompress(box, path, layout="per_layer", selection=selection, force=True)
-    return {name: (dtype, bits) for name, dtype, bits in tensors(path)}
+def relative_errors(before, after):
+    """Σ(x-y)² / Σx² by role."""
+    assert before.keys() == after.keys()
+    errors = {}
+    for role in ("key", "value"):
+        names = [name for name in before if name.endswith(role)]
+        pairs = [(floats(*before[name]), floats(*after[name])) for name in names]
+        lost = sum(float(((x - y) ** 2).sum()) for x, y in pairs)
+        errors[role] = lost / sum(float((x**2).sum()) for x, _ in pairs)
+    return errors
+
+
+def restored(path, folder, profile):
+    """A capture compressed with a profile and restored, layer by layer."""
+    box = folder / "box.kvq"
+    pipeline.compress(path, box, profiles=[profile], force=True)
+    return by_layer(box, folder / "restored")
 
 
 @every_capture
@@ -125,31 +96,54 @@ def test_lossless_gives_back_every_byte_near_the_bound(path, tmp_path, table):
 
 @every_capture
 def test_int8_is_close_and_small(path, tmp_path, table):
-    """int8 loses 2e-4 of the energy at most, and takes 8 bits and 32 a row before zstd."""
-    lossless, box = tmp_path / "lossless.kvq", tmp_path / "int8.kvq"
-    pipeline.compress(path, lossless, profiles=["lossless"])
-    pipeline.compress(path, box, profiles=["int8"])
-    before = by_layer(lossless, tmp_path / "before")
-    after = by_layer(box, tmp_path / "after")
-    assert before.keys() == after.keys()
+    """int8 loses 2e-4 of the energy at most, and takes 8 bits and 32 a row before zstd.
+
+    A row is a token's channels or a channel's tokens, whichever is shorter.
+    """
+    before = restored(path, tmp_path, "lossless")
+    errors = relative_errors(before, restored(path, tmp_path, "int8"))
     row = row_of(table, path)
-    errors = {}
-    for role in ("key", "value"):
-        names = [name for name in before if name.endswith(role)]
-        pairs = [(floats(*before[name]), floats(*after[name])) for name in names]
-        lost = sum(float(((x - y) ** 2).sum()) for x, y in pairs)
-        errors[role] = lost / sum(float((x**2).sum()) for x, _ in pairs)
-        row[f"mse {role[0].upper()}"] = f"{errors[role]:.2e}"
-    roles = pipeline.stats(box).roles
+    row |= {"int8 K": f"{errors['key']:.2e}", "int8 V": f"{errors['value']:.2e}"}
+    roles = pipeline.stats(tmp_path / "box.kvq").roles
     source, packed, stored = (
         sum(role[name] for role in roles)
         for name in ("source_bytes", "packed_bytes", "stored_bytes")
     )
     row |= {"packed": f"{packed / source:.4f}", "stored": f"{stored / source:.4f}"}
-    allowed = sum((8 + 32 / bits.shape[-1]) / 8 * bits.size for _, bits in before.values())
+    shortest = {name: min(bits.shape[-2:]) for name, (_, bits) in before.items()}
+    allowed = sum((8 + 32 / shortest[name]) / 8 * before[name][1].size for name in before)
     assert packed <= 1.01 * allowed
     assert stored < packed
     assert max(errors.values()) <= 2e-4
+
+
+@every_capture
+def test_fp8_is_close(path, tmp_path, table):
+    """fp8-e4m3 loses a thousandth of the energy at most, in either role."""
+    before = restored(path, tmp_path, "lossless")
+    errors = relative_errors(before, restored(path, tmp_path, "fp8-e4m3"))
+    row = row_of(table, path)
+    row |= {"e4m3 K": f"{errors['key']:.2e}", "e4m3 V": f"{errors['value']:.2e}"}
+    assert max(errors.values()) <= 1e-3
+
+
+@every_capture
+def test_grids_per_channel_suit_keys(path, tmp_path, table):
+    """Where channels stand out, kivi errs 4 times less on keys than per-token int4 of 5 bits."""
+    before = restored(path, tmp_path, "lossless")
+    found = {}
+    for codec in ({"name": "kivi", "bits": 4}, {"name": "int4", "group": 32, "zero_point": True}):
+        text = {"schema": "kvq_profile_v1", "name": "keys", "rules": [{"codec": codec}]}
+        after = restored(path, tmp_path, parse_profile(text))
+        found[codec["name"]] = relative_errors(before, after)["key"]
+    keys = [floats(*before[name])[0] for name in before if name.endswith("key")]
+    loud = [np.sqrt((each**2).mean(axis=1)) for each in keys]
+    outliers = np.mean([(each.max(axis=1) / np.median(each, axis=1)).mean() for each in loud])
+    row = row_of(table, path)
+    row |= {"kivi4 K": f"{found['kivi']:.2e}", "int4 K": f"{found['int4']:.2e}"}
+    row["outliers"] = f"{outliers:.1f}"
+    if outliers > OUTLIERS:
+        assert 4 * found["kivi"] <= found["int4"]
 
 
 @every_capture

@@ -1,4 +1,4 @@
-"""decoders: planes of raw, lossless and int8 pages to the bits of their elements.
+"""decoders: planes of an encoded page to the bits of its elements, in their own dtype.
 
 Part of the reference reader: written from `formats/codecs/` alone, without kvq_cli.
 A decoder takes the codec's parameters, the page's (H, T, D), its source dtype and the bytes
@@ -13,10 +13,13 @@ from typing import Any
 
 import numpy as np
 from reference.refused import need
+from reference.restoring import WIDTHS, check_scales, largest_scale, restored
 
-WIDTHS = {"F16": 2, "BF16": 2, "F32": 4}
-LARGEST = {"F16": 0x477FE000, "BF16": 0x7F7F0000, "F32": 0x7F7FFFFF}  # as float32 bits
+__all__ = ["CODECS", "WIDTHS"]
+
+SCALES = {"f32": "<f4", "f16": "<f2"}
 Spec = tuple[int, int, int]  # (H, T, D)
+Layout = dict[str, tuple[str, Spec]]  # dtype and shape of each plane, in order
 
 
 class Raw:
@@ -70,51 +73,131 @@ class Lossless(Raw):
         return words.astype(f"<u{WIDTHS[dtype]}")
 
 
-class Int8:
-    """Codes times scales, in float32, rounded to the source dtype half to even."""
+class Bytes:
+    """A number for each of 256 codes, times the scale of its row."""
+
+    def __init__(self, numbers: Sequence[float], largest: float, **allowed: Sequence[Any]) -> None:
+        # A code that no encoder writes has no number.
+        self.table = np.array([n if abs(n) <= largest else math.nan for n in numbers], "<f4")
+        self.largest = largest
+        self.allowed = {"scale": ("f32", "f16"), "center": (False, True), **allowed}
 
     def check(self, params: Any) -> None:
-        need(type(params) is dict and set(params) == {"axis", "scale"}, "int8 parameters")
-        need(params["axis"] in ("token", "channel"), "int8 axis")
-        need(params["scale"] in ("f32", "f16"), "int8 scale")
+        check_params(params, self.allowed)
 
-    def shape(self, params: Any, spec: Spec) -> Spec:
+    def layout(self, params: Any, spec: Spec, dtype: str) -> Layout:
         heads, tokens, channels = spec
-        return (heads, tokens, 1) if params["axis"] == "token" else (heads, 1, channels)
+        rows = (heads, 1, channels) if params.get("axis") == "channel" else (heads, tokens, 1)
+        scales = {"scales": (SCALES[params["scale"]], rows)}
+        return {**center_planes(params, spec, dtype), **scales, "codes": ("u1", spec)}
 
     def sizes(self, params: Any, spec: Spec, dtype: str) -> tuple[int, ...]:
-        del dtype
-        width = {"f32": 4, "f16": 2}[params["scale"]]
-        return math.prod(self.shape(params, spec)) * width, math.prod(spec)
+        return sizes_of(self.layout(params, spec, dtype))
 
     def decode(self, params: Any, spec: Spec, dtype: str, planes: Sequence[bytes]) -> Any:
-        scales = np.frombuffer(planes[0], "<f4" if params["scale"] == "f32" else "<f2")
-        codes = np.frombuffer(planes[1], "i1").reshape(spec)
-        largest = np.array(LARGEST[dtype], "<u4").view("<f4")
-        most = largest / np.float32(127)
-        if params["scale"] == "f16":
-            most = min(most, np.float32(65504)).astype("<f2")
-        words = scales.view(f"<u{scales.itemsize}")
-        need(words.max() <= most.view(words.dtype), "a scale that no encoder writes")
-        need(codes.min() > -128, "a code of -128")
-        wide = scales.astype("<f4").reshape(self.shape(params, spec))
-        with np.errstate(over="ignore"):
-            values = np.clip(codes.astype("<f4") * wide, -largest, largest)
-        return narrow(values, dtype)
+        arrays = arrays_of(self.layout(params, spec, dtype), planes)
+        numbers = self.table[arrays["codes"]]
+        need(not np.isnan(numbers).any(), "a code that no encoder writes")
+        check_scales(arrays["scales"], largest_scale(params, dtype, self.largest))
+        return restored(numbers, arrays["scales"].astype("<f4"), arrays, dtype)
 
 
-def narrow(values: Any, dtype: str) -> Any:
-    """Bits of finite float32 values in a dtype, rounded half to even, kept finite."""
-    if dtype == "F16":
-        return values.astype("<f2").view("<u2")
-    bits = values.view("<u4")
-    if dtype == "F32":
-        return bits
-    return ((bits.astype(np.uint64) + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+class Grid:
+    """Packed codes on a grid per group, with zeros or with signed scales."""
+
+    def __init__(self, **allowed: Sequence[Any]) -> None:
+        self.allowed = {"scale": ("f32", "f16"), "group": (32, 64, 128), **allowed}
+
+    def check(self, params: Any) -> None:
+        check_params(params, self.allowed)
+
+    def layout(self, params: Any, spec: Spec, dtype: str) -> Layout:
+        heads, tokens, channels = spec
+        axis, size = along(params), params["group"]
+        groups = tuple(-(-n // size) if at == axis else n for at, n in enumerate(spec))
+        packed = (heads, tokens, (channels * params.get("bits", 4) + 7) // 8)
+        zeros = {"zeros": ("<i2", groups)} if params.get("zero_point", True) else {}
+        scales = {"scales": (SCALES[params["scale"]], groups)}
+        return {**center_planes(params, spec, dtype), **scales, **zeros, "codes": ("u1", packed)}
+
+    def sizes(self, params: Any, spec: Spec, dtype: str) -> tuple[int, ...]:
+        return sizes_of(self.layout(params, spec, dtype))
+
+    def decode(self, params: Any, spec: Spec, dtype: str, planes: Sequence[bytes]) -> Any:
+        arrays = arrays_of(self.layout(params, spec, dtype), planes)
+        bits, scales = params.get("bits", 4), arrays["scales"]
+        codes = unpacked(arrays["codes"], bits, spec[2]).astype(int)
+        if "zeros" in arrays:
+            need(abs(arrays["zeros"].astype(int)).max() <= 28687, "a zero that is too far")
+            check_scales(scales, largest_scale(params, dtype, (2**bits - 1) / 2))
+            numbers = 16 * codes + repeated(arrays["zeros"].astype(int), params, spec)
+            factors = scales.astype("<f4") / np.float32(16)
+            return restored(numbers, repeated(factors, params, spec), arrays, dtype)
+        need(not (np.signbit(scales) & (scales == 0)).any(), "a scale of minus zero")
+        check_scales(abs(scales), largest_scale(params, dtype, 2 ** (bits - 1)))
+        numbers, factors = codes - 2 ** (bits - 1), repeated(scales.astype("<f4"), params, spec)
+        # A product of zero is +0, whatever the signs.
+        zero = (numbers == 0) | (factors == 0)
+        return restored(np.where(zero, 0, numbers), np.where(zero, 0, factors), arrays, dtype)
+
+
+def check_params(params: Any, allowed: dict[str, Sequence[Any]]) -> None:
+    need(type(params) is dict and set(params) == set(allowed), "codec parameters")
+    for name, values in allowed.items():
+        same = [type(params[name]) is type(one) and params[name] == one for one in values]
+        need(any(same), f"codec parameter {name}")
+
+
+def center_planes(params: Any, spec: Spec, dtype: str) -> Layout:
+    heads, tokens, channels = spec
+    means = {"means": (f"<u{WIDTHS[dtype]}", (heads, 1, channels))}
+    centred = {"centred": ("u1", (heads, tokens, 1))} if along(params) == 2 else {}
+    return {**means, **centred} if params.get("center") else {}
+
+
+def sizes_of(layout: Layout) -> tuple[int, ...]:
+    return tuple(math.prod(shape) * np.dtype(kind).itemsize for kind, shape in layout.values())
+
+
+def arrays_of(layout: Layout, planes: Sequence[bytes]) -> dict[str, Any]:
+    named = zip(layout.items(), planes, strict=True)
+    return {name: np.frombuffer(one, kind).reshape(shape) for (name, (kind, shape)), one in named}
+
+
+def along(params: Any) -> int:
+    """The axis that groups lie along: channels of a token, or tokens of a channel."""
+    return 1 if params.get("axis") == "channel" else 2
+
+
+def repeated(groups: Any, params: Any, spec: Spec) -> Any:
+    """What there is one of per group, for each element."""
+    return np.repeat(groups, params["group"], axis=along(params))[:, : spec[1], : spec[2]]
+
+
+def unpacked(packed: Any, width: int, channels: int) -> Any:
+    bits = np.unpackbits(packed, axis=2, bitorder="little")
+    need(not bits[..., channels * width :].any(), "a bit behind the last code")
+    codes = bits[..., : channels * width].reshape(*packed.shape[:2], channels, width)
+    return np.packbits(codes, axis=3, bitorder="little")[..., 0]
+
+
+def float8(mantissa: int, bias: int) -> list[float]:
+    """The numbers of all codes, as if none were infinite or NaN."""
+    numbers = []
+    for code in range(128):
+        exponent, fraction = divmod(code, 2**mantissa)
+        if exponent:
+            fraction += 2**mantissa
+        numbers.append(math.ldexp(fraction, max(exponent, 1) - bias - mantissa))
+    return numbers + [-one for one in numbers]
 
 
 CODECS: dict[tuple[str, int], Any] = {
     ("raw", 1): Raw(),
     ("lossless", 1): Lossless(),
-    ("int8", 1): Int8(),
+    ("int8", 1): Bytes([*range(128), *range(-128, 0)], 127, axis=("token", "channel")),
+    ("fp8_e4m3", 1): Bytes(float8(mantissa=3, bias=7), 448),
+    ("fp8_e5m2", 1): Bytes(float8(mantissa=2, bias=15), 57344),
+    ("int4", 1): Grid(zero_point=(False, True), center=(False, True)),
+    ("kivi", 1): Grid(bits=(2, 3, 4, 8), axis=("token", "channel")),
 }

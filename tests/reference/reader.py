@@ -197,7 +197,8 @@ class Walk:
         self.pages.append(Page(*struct.unpack("<BBHIIIQII", record), bits))
         entry = struct.pack("<QQQ", chunk.at, chunk.stored, chunk.packed) + record
         entry += struct.pack("<II", chunk.sequence, 0) + table.digest()
-        source = blake3(bits.tobytes()).digest() if codec["name"] != "int8" else b""
+        exact = codec["name"] in ("raw", "lossless")
+        source = blake3(bits.tobytes()).digest() if exact else b""
         self.waiting.append((entry, source))
 
     def place(self, page: Page) -> tuple[Slab, list[int]]:

@@ -73,6 +73,17 @@ CAPTURES = {
     "large": spoiled(canonical_capture(tokens=30, dtype="F32"), 64, LARGE + b"\1\0\0\x80"),
     "zeros": safetensors_bytes({"key": ("F16", (1, 2, 30, 8), bytes(960))}),
 }
+OTHERS = {
+    "int8-centred": {"name": "int8", "scale": "f16", "center": True},
+    "fp8": {"name": "fp8_e5m2", "scale": "f32"},
+    "fp8-centred": {"name": "fp8_e4m3", "scale": "f16", "center": True},
+    "int4": {"name": "int4", "group": 64, "scale": "f32"},
+    "int4-centred": {"name": "int4", "group": 32, "scale": "f32", "center": True},
+    "int4-zeros": {"name": "int4", "group": 128, "scale": "f32", "zero_point": True},
+    "kivi-2": {"name": "kivi", "bits": 2, "axis": "channel", "scale": "f32"},
+    "kivi-3": {"name": "kivi", "bits": 3, "axis": "token", "scale": "f32"},
+    "kivi-8": {"name": "kivi", "bits": 8, "axis": "channel", "group": 64, "scale": "f32"},
+}
 INT8 = [
     {"name": "int8", "axis": axis, "scale": scale}
     for axis in ("token", "channel")
@@ -95,6 +106,10 @@ PROFILES = {
     **{
         f"int8-{codec['axis']}-{codec['scale']}": {"rules": [{"codec": codec}], "page_tokens": 16}
         for codec in INT8
+    },
+    **{
+        name: {"rules": [{"codec": codec}], "page_tokens": 36, "fixed_rate": True}
+        for name, codec in OTHERS.items()
     },
 }
 
@@ -123,6 +138,20 @@ def test_both_readers_restore_the_same_bits(capture, chosen, tmp_path):
     assert container.tensors == expected
     if chosen in ("lossless", "raw"):
         assert restored == CAPTURES[capture]
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+@pytest.mark.parametrize(
+    "name", ["int8", "fp8-e4m3", "fp8-e5m2", "int4", "int4-g64", "kivi-4bit", "kivi-2bit"]
+)
+def test_both_readers_agree_on_built_in_profiles(name, dtype, tmp_path):
+    """Whole pages and a rest, with raw tokens at both ends where the profile says so."""
+    capture = canonical_capture(layers=1, heads=2, tokens=430, channels=80, dtype=dtype)
+    data, restored = packed(tmp_path, capture, [name])
+    container = read(data)
+    assert container.source() == restored
+    codecs = {codec["name"] for codec in container.header.content["codecs"]}
+    assert codecs - {"raw"}
 
 
 @pytest.mark.parametrize("chosen", PROFILES)

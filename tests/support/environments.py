@@ -57,7 +57,7 @@ def call(
 ) -> subprocess.CompletedProcess[str]:
     """digests.py with nothing inherited of what is varied; warnings are errors."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(VARIED)}
-    modules = os.pathsep.join(str(each) for each in (*path, ROOT))
+    modules = os.pathsep.join(str(each) for each in (*path, ROOT, ROOT / "tests"))
     return subprocess.run(
         [sys.executable, "-W", "error", str(SCRIPT), *words],
         env={**inherited, "PYTHONPATH": modules, "PYTHONDONTWRITEBYTECODE": "1", **variables},

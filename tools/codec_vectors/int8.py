@@ -1,10 +1,12 @@
-"""int8: rounding, scales at both ends of every format, and damage."""
+"""int8: rounding, scales at both ends of every format, means, and damage."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from codec_vectors.recipe import (
     PAINT,
     SIZE_NOTES,
@@ -16,22 +18,33 @@ from codec_vectors.recipe import (
     words,
 )
 
+from kvq_cli.numerics.bits import INFINITY
 from kvq_cli.page import DType, PageSpec
 
 NOTES = {
     **SIZE_NOTES,
     "Paint": "a page given by a rule",
+    "Shape": "one token, one head, one channel, and odd numbers of them",
     "Tie": "x / scale lies half way between two codes: the even one is taken",
     "Zero": "a zero row has scale 0 and codes 0; minus zero comes back as plus zero",
+    "ZeroScale": "a code that is not 0 under scale 0 is restored as a zero of its sign",
     "Tiny": "the reciprocal of the scale times 2**112 would overflow float32",
     "SubnormalScale": "max / 127 is subnormal: the scale is rounded up, or codes would pass 127",
     "Subnormal": "the page holds subnormal numbers",
     "Largest": "127 · scale rounds beyond the dtype: the largest finite number is restored",
+    "Limit": "a scale that is as large as is allowed",
     "ScaleOverflow": "max / 127 is beyond the largest finite half",
+    "Extreme": "one extreme token: with a scale of its own it does not touch the others",
+    "Pulled": "one extreme token pulls the means: tokens that these would make larger keep theirs",
+    "Norm": "128 elements of 6000, whose norm is beyond the largest half: nothing depends on it",
+    "Centred": "each channel's mean is taken off first",
+    "Uncentred": "a head that reaches 2**126 has means of 0",
     "NonFinite": "infinity or NaN: refused, the first one named",
     "Code": "the code -128 is never written",
     "Scale": "a scale that is negative, not finite, or beyond max / 127 of the largest number",
-    "Convert": "decoded to another dtype: one rounding of code · scale",
+    "Mean": "a mean that is infinite or NaN",
+    "Choice": "a token is centred, 1, or not, 0",
+    "Convert": "decoded to another dtype: one rounding of code · scale, or of that + mean",
     "Overflow": "decoded to a dtype that cannot hold the number",
 }
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -40,70 +53,159 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"axis": None}, "/axis"),
     ({"scale": "bf16"}, "/scale"),
     ({"scale": True}, "/scale"),
+    ({"center": 1}, "/center"),
+    ({"center": "true"}, "/center"),
+    ({"center": None}, "/center"),
     ({"group": 32}, "/group"),
 ]
+AXES = ("token", "channel")
 TIES = [127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -126.5, 126.5]
-
-
-def _scale_damage(kind: str, most: int) -> list[Case]:
-    form = "<I" if kind == "f32" else "<H"
-    infinity = 0x7F800000 if kind == "f32" else 0x7C00
-    sign = 0x80000000 if kind == "f32" else 0x8000
-    bad = [most + 1, infinity, infinity + 1, sign, sign | 1, 2 * sign - 1]
-    cases = [Case(["Scale"], change=replaced("scales", 0, struct.pack(form, at))) for at in bad]
-    return [*cases, Case(["Code"], change=replaced("codes", 2, b"\x80"))]
+# The bits of RN32(p / 127) for the largest p, and of its nearest half, 516.
+MOST = {DType.F16: 0x4400F1E4, DType.BF16: 0x7C008102, DType.F32: 0x7C010204}
+# Likewise with center: p is 131008, or the largest finite float32.
+MOST_CENTRED = {DType.F16: 0x4480F1E4, DType.BF16: 0x7C010204, DType.F32: 0x7C010204}
+MOST_HALF, MOST_HALF_CENTRED = 0x6008, 0x6408
 
 
 def groups() -> list[Group]:
-    found = []
-    # The bits of RN32(largest / 127), and of its nearest half, 516.
-    most = {DType.F16: 0x4400F1E4, DType.BF16: 0x7C00F1E4, DType.F32: 0x7C010204}
-    for dtype in DType:
-        spec = PageSpec(1, 2, 4, dtype)
-        infinity = {DType.F16: 0x7C00, DType.BF16: 0x7F80, DType.F32: 0x7F800000}[dtype]
-        sign = 1 << (8 * dtype.size - 1)
-        for axis in ("token", "channel"):
-            for kind in ("f32", "f16"):
-                cases = [
-                    Case(["Paint"], PAINT),
-                    Case(["Tie"], words(spec, TIES if axis == "token" else [127] * 4 + TIES[1:5])),
-                    Case(["Zero"], words(spec, [0, -0.0, 0, 0, 1, -1, 0, -0.0])),
-                    Case(["Tiny"], words(spec, [2.0**-20, 2.0**-24, 0, -(2.0**-21)] * 2)),
-                ]
-                half = kind == "f16" or dtype is DType.F16
-                peak = [infinity - 1, sign | (infinity - 1), infinity - 2, infinity // 2]
-                if kind == "f16" and dtype is not DType.F16:
-                    cases.append(Case(["ScaleOverflow"], pattern(spec, peak * 2)))
-                    cases.append(Case(["Largest"], words(spec, [8e6, -8.3e6, 1e6, 3] * 2)))
-                else:
-                    cases.append(Case(["Largest"], pattern(spec, peak * 2)))
-                flags = ["Subnormal"] if dtype is DType.F16 else ["Subnormal", "SubnormalScale"]
-                cases.append(Case(flags, pattern(spec, [1, 2, sign | 3, 100, 0, 127, 77, 190])))
-                if half:
-                    cases.append(Case(["SubnormalScale"], words(spec, [1e-3, 5e-4, 0, -1e-6] * 2)))
-                for word in (infinity, sign | infinity, infinity + 1, sign - 1):
-                    place = [0] * 5 + [word, 0, infinity]
-                    cases.append(Case(["NonFinite"], pattern(spec, place)))
-                limit = most[dtype] if kind == "f32" else None
-                if kind == "f16":
-                    limit = 0x6008 if dtype is DType.F16 else 0x7BFF
-                cases += _scale_damage(kind, limit or 0)
-                cases += misfits(["scales", "codes"])
-                found.append(Group({"axis": axis, "scale": kind}, spec, cases))
+    kinds = [(dtype, axis, kind) for dtype in DType for axis in AXES for kind in ("f32", "f16")]
+    centred = [(dtype, "token", "f32") for dtype in DType]
+    centred += [(DType.F16, "channel", "f32"), (DType.BF16, "token", "f16")]
+    found = [_plain(*each) for each in kinds] + [_centred(*each) for each in centred]
+    return [*found, *_shapes(), *_extremes(), *_converted()]
+
+
+def _plain(dtype: DType, axis: str, kind: str) -> Group:
+    spec = PageSpec(1, 2, 4, dtype)
+    top, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
+    cases = [
+        Case(["Paint"], PAINT),
+        Case(["Tie"], words(spec, TIES if axis == "token" else [127] * 4 + TIES[1:5])),
+        Case(["Zero"], words(spec, [0, -0.0, 0, 0, 1, -1, 0, -0.0])),
+        Case(["Tiny"], words(spec, [2.0**-20, 2.0**-24, 0, -(2.0**-21)] * 2)),
+    ]
+    peak = [top - 1, sign | (top - 1), top - 2, top // 2]
+    if kind == "f16" and dtype is not DType.F16:
+        cases.append(Case(["ScaleOverflow"], pattern(spec, peak * 2)))
+        cases.append(Case(["Largest"], words(spec, [8e6, -8.3e6, 1e6, 3] * 2)))
+    else:
+        cases.append(Case(["Largest"], pattern(spec, peak * 2)))
+    flags = ["Subnormal"] if dtype is DType.F16 else ["Subnormal", "SubnormalScale"]
+    cases.append(Case(flags, pattern(spec, [1, 2, sign | 3, 100, 0, 127, 77, 190])))
+    if kind == "f16" or dtype is DType.F16:
+        cases.append(Case(["SubnormalScale"], words(spec, [1e-3, 5e-4, 0, -1e-6] * 2)))
+    limit = MOST[dtype] if kind == "f32" else MOST_HALF if dtype is DType.F16 else 0x7BFF
+    zero = bytes(4 if kind == "f32" else 2)
+    cases += [
+        Case(["ZeroScale"], change=replaced("scales", 0, zero)),
+        *_not_finite(spec),
+        *_damage(kind, limit),
+        *misfits(["scales", "codes"]),
+    ]
+    return Group({"axis": axis, "scale": kind}, spec, cases)
+
+
+def _centred(dtype: DType, axis: str, kind: str) -> Group:
+    spec = PageSpec(1, 3, 4, dtype)
+    top, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
+    half, wide = kind == "f16", dtype is not DType.F16
+    offset = [100, -30, 0.5, 0, 101, -30, 0.25, 0, 99.5, -30.25, 0, 1e-3]
+    cases = [
+        Case(["Paint", "Centred"], PAINT),
+        Case(["Centred"], words(spec, offset)),
+        Case(["Centred", "Zero"], words(spec, [-0.0, 0, 1, -1] * 3)),
+        Case(["Centred", "Subnormal"], pattern(spec, [1, 2, sign | 3, 100, 0, 127] * 2)),
+    ]
+    ends = [top - 1, sign | (top - 1), top - 1, 0] * 2 + [sign | (top - 1)] * 4
+    flag = "ScaleOverflow" if half and wide else "Largest"
+    cases.append(Case(["Uncentred" if wide else "Centred", flag], pattern(spec, ends)))
+    if wide and not half:
+        for exponent, name in ((125, "Centred"), (126, "Uncentred")):
+            far = [2.0**exponent] * 4 + [2.0 ** (exponent - 1)] * 4 + [-(2.0**exponent)] * 4
+            cases.append(Case([name], words(spec, far)))
+    for word in (top, sign | top, top + 1, 2 * sign - 1):
+        change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
+        cases.append(Case(["Mean"], change=change))
+    names = ["means", "centred", "scales", "codes"]
+    if axis == "channel":
+        names.remove("centred")
+    else:
+        # Any choice is possible, whatever an encoder would choose.
+        cases += [Case(["Choice"], change=replaced("centred", 1, bytes([at]))) for at in range(4)]
+        cases.append(Case(["Choice"], change=replaced("centred", 2, b"\xff")))
+    limit = MOST_CENTRED[dtype] if not half else 0x7BFF if wide else MOST_HALF_CENTRED
+    cases += [*_not_finite(spec), *_damage(kind, limit), *misfits(names)]
+    return Group({"axis": axis, "center": True, "scale": kind}, spec, cases)
+
+
+def _not_finite(spec: PageSpec) -> Iterator[Case]:
+    """Each kind, and infinity behind it."""
+    top, sign = INFINITY[spec.dtype], 1 << (8 * spec.dtype.size - 1)
+    for word in (top, sign | top, top + 1, sign - 1):
+        bits = [0] * 5 + [word] + [0] * (spec.elements - 7) + [top]
+        yield Case(["NonFinite"], pattern(spec, bits))
+
+
+def _damage(kind: str, most: int) -> Iterator[Case]:
+    """The largest scale that an encoder could write, and scales and codes that none does."""
+    form, top, sign = ("<I", 0x7F800000, 1 << 31) if kind == "f32" else ("<H", 0x7C00, 1 << 15)
+    yield Case(["Limit"], change=replaced("scales", 0, struct.pack(form, most)))
+    for word in (most + 1, top, top + 1, sign, sign | 1, 2 * sign - 1):
+        yield Case(["Scale"], change=replaced("scales", 0, struct.pack(form, word)))
+    yield Case(["Code"], change=replaced("codes", 2, b"\x80"))
+
+
+def _shapes() -> Iterator[Group]:
+    for heads, tokens, channels in ((1, 1, 1), (2, 1, 3), (1, 5, 3), (1, 1, 33)):
+        for axis, center in (("token", True), ("channel", True), ("channel", False)):
+            spec = PageSpec(heads, tokens, channels, DType.F16)
+            flags = ["Shape", "Paint", *(["Centred"] if center else [])]
+            params = {"axis": axis, "center": center, "scale": "f16"}
+            yield Group(params, spec, [Case(flags, PAINT)])
+    spec = PageSpec(1, 1, 3, DType.F32)
+    numbers = words(spec, [1 / 3, -1e10, 1e-10])
+    yield Group({"center": True}, spec, [Case(["Shape", "Centred"], numbers)])
+    spec = PageSpec(2, 2, 2, DType.F32)
+    numbers = words(spec, [2.0**126, 5.5, 4.5, 3, 2.0**100, 5.5, 4.5, 3])
+    yield Group({"center": True}, spec, [Case(["Centred", "Uncentred"], numbers)])
+
+
+def _extremes() -> Iterator[Group]:
+    """A token far from the others, and a row with a norm that no half holds."""
+    spec = PageSpec(1, 4, 4, DType.F16)
+    numbers = [1, 0.5, -0.3, 0.007, 6000, -6000, 6000, -6000, 0, 0, 0, 0, -1, 0.02, 0, 2]
+    for axis, center in (("token", False), ("token", True), ("channel", False)):
+        flags = ["Centred", "Pulled"] if center else ["Extreme"]
+        params = {"axis": axis, "center": center}
+        yield Group(params, spec, [Case(flags, words(spec, numbers))])
+    spec = PageSpec(1, 1, 128, DType.F16)
+    yield Group({"scale": "f16"}, spec, [Case(["Norm"], words(spec, np.full(128, 6000)))])
+
+
+def _converted() -> Iterator[Group]:
     single = PageSpec(1, 1, 4, DType.F32)
     numbers = words(single, [1.0, 0.3, -0.7, 1e-3])
     small = words(single, [2e-5, 3e-6, -7e-6, 1e-7])
-    found.append(
-        Group(
-            {"axis": "token", "scale": "f32"},
-            single,
-            [
-                Case(["Convert"], numbers, target=DType.F16),
-                Case(["Convert"], numbers, target=DType.BF16),
-                Case(["Convert", "Subnormal"], small, target=DType.F16),
-                Case(["Overflow"], words(single, [65520.0, 0, 0, 0]), target=DType.F16),
-                Case(["Overflow"], words(single, [1e30, 0, 0, 0]), target=DType.F16),
-            ],
-        )
+    yield Group(
+        {"axis": "token", "scale": "f32"},
+        single,
+        [
+            Case(["Convert"], numbers, target=DType.F16),
+            Case(["Convert"], numbers, target=DType.BF16),
+            Case(["Convert", "Subnormal"], small, target=DType.F16),
+            Case(["Overflow"], words(single, [65520.0, 0, 0, 0]), target=DType.F16),
+            Case(["Overflow"], words(single, [1e30, 0, 0, 0]), target=DType.F16),
+            Case(["Overflow"], pattern(single, [0x7F7FFFFF, 0, 0, 0]), target=DType.BF16),
+        ],
     )
-    return found
+    double = PageSpec(1, 2, 2, DType.F32)
+    numbers = words(double, [1000.1, 0.3, 999.9, -0.7])
+    yield Group(
+        {"center": True},
+        double,
+        [
+            Case(["Convert", "Centred"], numbers, target=DType.F16),
+            Case(["Convert", "Centred"], numbers, target=DType.BF16),
+            Case(["Overflow"], words(double, [65504.0, 1.0, 65520.0, 3.0]), target=DType.F16),
+        ],
+    )

@@ -8,6 +8,7 @@ import pytest
 from kvq_cli.codecs import NonFinite, page_of
 from kvq_cli.codecs.int8 import Int8
 from kvq_cli.errors import CodecError
+from kvq_cli.numerics import rows
 from kvq_cli.numerics.bits import widen
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec
@@ -195,3 +196,126 @@ def test_other_targets_are_rounded_once(source, target):
         words = (words + 0x7FFF + (words >> 16 & 1)) >> 16 << 16
         product = words.view(np.float32)
     assert np.array_equal(back, product)
+
+
+def constants(dtype, tokens=40):
+    """Keys of a model with biases: a large constant in every other channel."""
+    rng = np.random.default_rng(7)
+    values = rng.standard_normal((tokens, 24))
+    values[:, ::2] += rng.uniform(-200, 200, 12)
+    return page(values, dtype)
+
+
+def means_of(original, planes):
+    """What was taken off each token: its means, or nothing."""
+    means = rows.values(planes["means"], original.spec.dtype)
+    return means * planes.get("centred", np.ones((1, 1, 1), np.uint8))
+
+
+@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("axis", ["token", "channel"])
+@pytest.mark.parametrize("scale", ["f32", "f16"])
+def test_centred_codes_are_those_of_the_page_less_its_means(dtype, axis, scale):
+    """What is coded are float32 differences, as if they were a page of their own."""
+    original = constants(dtype)
+    planes = Int8(axis=axis, scale=scale, center=True).encode(original, Scratch())
+    plain = Int8(axis=axis, scale=scale)
+    less = number(original) - means_of(original, planes)
+    expected = plain.encode(page(less[0]), Scratch())
+    assert np.array_equal(planes["scales"], expected["scales"])
+    assert np.array_equal(planes["codes"], expected["codes"])
+
+
+@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("axis", ["token", "channel"])
+def test_centred_pages_are_restored_with_their_means(dtype, axis):
+    """Product plus mean, both float32, and one rounding."""
+    original = constants(dtype)
+    planes, back = restored(Int8(axis=axis, center=True), original)
+    product = planes["codes"].astype(np.float32) * planes["scales"]
+    assert np.array_equal(back, once(product + means_of(original, planes), dtype))
+
+
+def once(values, dtype):
+    """Rounded once to the dtype, half to even."""
+    if dtype is DType.F32:
+        return values
+    if dtype is DType.F16:
+        return values.astype(np.float16).astype(np.float32)
+    words = values.view(np.uint32)
+    return ((words + 0x7FFF + (words >> 16 & 1)) >> 16 << 16).view(np.float32)
+
+
+@pytest.mark.parametrize("dtype", list(DType))
+def test_tokens_are_centred_where_that_makes_them_smaller(dtype):
+    """Of two equal reaches the token without means is taken; so are zero tokens and heads."""
+    rng = np.random.default_rng(5)
+    values = rng.standard_normal((40, 24)) + np.where(np.arange(24) % 3, 0, 9)
+    values[4], values[7] = 0, -values[7]
+    original = page(values, dtype)
+    planes = Int8(center=True).encode(original, Scratch())
+    less = number(original) - rows.values(planes["means"], dtype)
+    smaller = np.abs(less).max(axis=2) < np.abs(number(original)).max(axis=2)
+    assert np.array_equal(planes["centred"][..., 0], smaller)
+    assert not planes["centred"][0, [4, 7]].any()
+    # The means are 2 and 1.5; token 1 reaches 2 with them and without.
+    for some, expected in (([[4, 1], [0, 2]], [1, 0]), ([[0, 0], [0, 0]], [0, 0])):
+        planes = Int8(center=True).encode(page(some, dtype), Scratch())
+        assert planes["centred"].reshape(-1).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [DType.F16, DType.F32])
+def test_constant_channels_cost_nothing_when_centred(dtype):
+    """Rows of large constants have the scales of what varies."""
+    original = constants(dtype)
+    plain, _ = restored(Int8(), original)
+    planes, back = restored(Int8(center=True), original)
+    assert planes["scales"].max() < plain["scales"].min() / 8
+    assert np.abs(back - number(original)).max() < 0.1
+
+
+@pytest.mark.parametrize("center", [False, True])
+def test_an_extreme_token_has_a_scale_of_its_own(center):
+    """One token of 6000 among small ones: no other token is coded worse than its own size."""
+    rng = np.random.default_rng(3)
+    values = rng.standard_normal((64, 32))
+    values[9] = np.where(np.arange(32) % 2, 6000, -6000)
+    original = page(values, DType.F16)
+    _, back = restored(Int8(center=center), original)
+    error = np.abs(back - number(original))[0]
+    peaks = np.abs(number(original))[0].max(axis=1)
+    assert (error.max(axis=1) <= 0.502 / 127 * peaks + 2.0**-10 * (peaks + 100 * center)).all()
+
+
+def test_non_finite_is_named_when_centred():
+    """Means are never taken of a page that holds infinity."""
+    values = np.ones((5, 3), np.float32)
+    values[2, 1], values[4, 0] = np.inf, np.nan
+    for axis in ("token", "channel"):
+        with pytest.raises(NonFinite) as refusal:
+            Int8(axis=axis, center=True).encode(page(values), Scratch())
+        assert refusal.value.first == (0, 2, 1)
+
+
+@pytest.mark.parametrize("word", [0x7F800000, 0xFF800000, 0x7FC00000, 0xFFFFFFFF])
+def test_means_that_are_not_finite_are_refused(word):
+    """Infinities and NaN are damage; every finite mean is possible."""
+    spec = PageSpec(1, 2, 3, DType.F32)
+    codec = Int8(center=True)
+    planes = {
+        name: plane.copy() for name, plane in codec.encode(page([[1, 2, 3]] * 2), Scratch()).items()
+    }
+    planes["means"][0, 0, 1] = 0x7F7FFFFF
+    codec.decode(planes, spec, page_of(spec), Scratch())
+    planes["means"][0, 0, 1] = word
+    with pytest.raises(CodecError) as refusal:
+        codec.decode(planes, spec, page_of(spec), Scratch())
+    assert refusal.value.error_id == "E502"
+
+
+def test_a_sum_beyond_the_dtype_is_its_largest_number():
+    """A restored difference and its mean may pass the largest half together."""
+    original = page([[65504.0, 1], [65504.0, 2], [-65504.0, 3]], DType.F16)
+    _, back = restored(Int8(axis="channel", center=True), original)
+    assert np.isfinite(back).all()
+    assert np.abs(back[0, :, 0] / number(original)[0, :, 0] - 1).max() < 0.01

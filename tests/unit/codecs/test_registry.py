@@ -41,9 +41,9 @@ def test_defaults_are_taken_and_written():
     assert codec_to_json(codec) == {
         "name": "int8",
         "revision": 1,
-        "params": {"axis": "token", "scale": "f16"},
+        "params": {"axis": "token", "center": False, "scale": "f16"},
     }
-    assert list(codec_to_json(codec)["params"]) == ["axis", "scale"]
+    assert list(codec_to_json(codec)["params"]) == ["axis", "center", "scale"]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from kvq_cli.numerics.bits import (
     convert,
     gather,
     narrow,
+    patch,
     spread,
     widen,
 )
@@ -93,20 +94,90 @@ def test_narrow_rounds_half_to_even(dtype, samples):
     assert np.array_equal(out, expected)
 
 
+def traps():
+    """Where rounding to half precision in two steps goes wrong, and what lies around it.
+
+    Ties between subnormals, and the last number below the smallest normal one, each with all
+    float32 numbers of its neighbourhood: some of them become ties once they lost a digit.
+    """
+    halves = np.arange(0x402, dtype=np.float64) / 2
+    centres = np.concatenate([halves * 2.0**-24, [2.0**-14, 2.0**-14 * (1 - 2.0**-11)]])
+    words = bits_of(centres.astype(np.float32))[:, None].astype(np.int64)
+    far = np.arange(-40, 41)
+    near = np.clip(words + np.concatenate([far, far * 1021]), 0, None).astype(np.uint32)
+    values = near.reshape(-1).view(np.float32)
+    return np.concatenate([values, -values])
+
+
+@pytest.mark.parametrize("order", ["sorted", "shuffled", "sparse", "alone"])
+def test_narrow_is_right_around_every_subnormal_tie(order):
+    """Many small numbers or a few among ordinary ones, which go another way, round alike."""
+    values = traps()
+    rng = np.random.default_rng(29)
+    if order == "shuffled":
+        values = rng.permutation(values)
+    if order == "sparse":
+        ordinary = rng.uniform(1, 2, (40, values.size)).astype(np.float32)
+        ordinary[7] = values
+        values = ordinary.reshape(-1)
+    out = np.empty(values.shape, np.uint16)
+    if order == "alone":
+        values = rng.choice(values, 300)
+        for at in range(values.size):
+            narrow(values[at : at + 1].copy(), DType.F16, out[at : at + 1], Scratch())
+        out = out[: values.size]
+    else:
+        narrow(values.copy(), DType.F16, out, Scratch())
+    assert np.array_equal(out, bits_of(values.astype(np.float16)))
+
+
 @pytest.mark.parametrize("dtype", HALVES)
-def test_narrow_with_a_floor_gives_the_same(dtype):
+def test_narrow_writes_into_a_part_of_a_page(dtype):
+    """What it writes to need not be contiguous."""
+    values = corners(dtype)[:1200].reshape(3, 20, 20)
+    whole = np.zeros((3, 50, 20), np.uint16)
+    narrow(values.copy(), dtype, whole[:, 7:27], Scratch())
+    assert np.array_equal(whole[:, 7:27], bits_of(values.astype(ORACLE[dtype])))
+    assert not whole[:, :7].any()
+    assert not whole[:, 27:].any()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_gather_gives_the_same(dtype):
     """The short way, taken where nothing is small, differs from the long one in no bit."""
     values = corners(dtype)
     values = values[(values == 0) | (np.abs(values) >= SMALLEST_NORMAL[dtype])]
-    long, short, direct, signed = (np.empty(values.shape, np.uint16) for _ in range(4))
+    long, direct, signed = (np.empty(values.shape, np.uint16) for _ in range(3))
     narrow(values.copy(), dtype, long, Scratch())
-    narrow(values.copy(), dtype, short, Scratch(), floor=SMALLEST_NORMAL[dtype])
     gather(values * (1 / UNIT[dtype]), dtype, direct, Scratch())
-    signs = np.where(np.signbit(values), -1, 1).astype(np.int8)
-    gather(values * (1 / UNIT[dtype]), dtype, signed, Scratch(), signs=signs)
-    assert np.array_equal(long, short)
+    for kind in (np.int8, np.int16):
+        signs = np.where(np.signbit(values), -1, 1).astype(kind)
+        gather(values * (1 / UNIT[dtype]), dtype, signed, Scratch(), signs=signs)
+        assert np.array_equal(long, signed)
     assert np.array_equal(long, direct)
-    assert np.array_equal(long, signed)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_patch_replaces_just_what_is_small(share):
+    """A few places or many: the rest of the output is not written to."""
+    rng = np.random.default_rng(int(share * 100))
+    values = rng.standard_normal((7, 11, 13)).astype(np.float32)
+    small = rng.random(values.shape) < share
+    out = np.full(values.shape, 9, np.uint16)
+    patch(values, small, lambda some: (some > 0).astype(np.uint32), out)
+    assert np.array_equal(out, np.where(small, values > 0, 9))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+def test_narrow_keeps_zeros_among_other_numbers(share):
+    """Zeros of both signs, few or many, beside subnormals and ordinary numbers."""
+    rng = np.random.default_rng(int(share * 100))
+    values = rng.choice([1.5, -(2.0**-20), 3e-8, 2.0**-14], 4000).astype(np.float32)
+    zeros = rng.choice([0.0, -0.0], values.shape).astype(np.float32)
+    values = np.where(rng.random(values.shape) < share, zeros, values)
+    out = np.empty(values.shape, np.uint16)
+    narrow(values.copy(), DType.F16, out, Scratch())
+    assert np.array_equal(out, bits_of(values.astype(np.float16)))
 
 
 def test_narrow_to_f32_copies_bits():

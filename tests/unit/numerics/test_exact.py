@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.exact import count_sum, require_subnormals
+from kvq_cli.numerics.exact import count_sum, require_subnormals, total
 
 
 def test_count_sum_sums():
@@ -32,6 +32,17 @@ def test_count_sum_refuses_an_overflow():
     """A sum that could pass its dtype is a bug, not a number."""
     with pytest.raises(OverflowError):
         count_sum(np.ones(258, np.uint8), axis=0, largest=255, dtype=np.uint16)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 31, 32, 33, 63, 64, 65, 100, 255, 256, 257, 1000, 65536])
+def test_total_sums_over_tokens_modulo_two_to_the_32(tokens):
+    """However many tokens are folded onto each other, each is counted once."""
+    rng = np.random.default_rng(tokens)
+    words = rng.integers(0, 1 << 32, (2, tokens, 3), dtype=np.uint32)
+    expected = words.astype(object).sum(axis=1, keepdims=True) % (1 << 32)
+    found = total(words)
+    assert found.dtype == np.uint32
+    assert np.array_equal(found, expected.astype(np.uint32))
 
 
 def test_subnormals_are_there():

@@ -31,7 +31,32 @@ def test_an_unknown_name_lists_what_exists():
     assert 'did you mean "lossless"' in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["", "INT8", "..", "*", "int8\n"])
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("none", "raw"),
+        ("fp8", "fp8-e4m3"),
+        ("FP8", "fp8-e4m3"),
+        ("fp8_e5m2", "fp8-e5m2"),
+        ("INT8", "int8"),
+        ("int4_g64", "int4-g64"),
+    ],
+)
+def test_aliases_and_spellings_name_the_same_profile(asked, name):
+    """An alias is another word for a name; case and the choice of - or _ do not matter."""
+    assert load_profile(asked) == load_profile(name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("kivi", "kivi-4bit"), ("fp9", "fp8")]
+)
+def test_an_unknown_name_suggests_the_nearest(asked, near):
+    """The nearest name or alias is suggested, also where only a beginning was typed."""
+    with pytest.raises(UsageError, match=f'did you mean "{near}"'):
+        load_profile(asked)
+
+
+@pytest.mark.parametrize("name", ["", "int 8", "..", "*", "int8\n"])
 def test_a_name_is_never_a_pattern_or_a_file(name):
     """What is no path is looked up in the list of names and nowhere else."""
     with pytest.raises(UsageError):

@@ -82,6 +82,9 @@ codec = st.one_of(
             "axis": st.sampled_from(["token", "channel", "row", 1]),
             "scale": st.sampled_from(["f32", "f16", "bf16", 2]),
             "bits": st.integers(0, 9),
+            "group": st.sampled_from([32, 64, 128, 48, "32"]),
+            "center": st.sampled_from([True, False, 1, None]),
+            "zero_point": st.sampled_from([True, False, 0]),
         },
     ),
 )

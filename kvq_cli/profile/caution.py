@@ -1,0 +1,29 @@
+"""caution: what somebody should know of a profile who trusts it with the keys of a model.
+
+Codes of few bits that share a grid along a token lose what a strong key channel leaves no room
+for: models with biased key projections do not survive it. Means taken off first help, and do not
+cure it (docs/adr/0013).
+"""
+
+from __future__ import annotations
+
+from kvq_cli.codecs.gridded import Gridded
+from kvq_cli.profile.model import Profile
+from kvq_cli.words import Role
+
+
+def cautions(profile: Profile) -> tuple[str, ...]:
+    """Sentences, none for most profiles."""
+    risky = [
+        rule.codec
+        for rule in profile.rules
+        if rule.role is not Role.VALUE
+        and isinstance(rule.codec, Gridded)
+        and rule.codec.groups.axis == "token"
+    ]
+    return tuple(
+        f"keys in {codec.name} groups along tokens, {'less' if codec.centred else 'with'} their "
+        f"channel means: {codec.width} bits are few where some channels are strong; int4 and kivi "
+        "per channel are safer"
+        for codec in dict.fromkeys(risky)
+    )

@@ -1,0 +1,136 @@
+"""The reference decoders against every codec vector, and against kvq on pages and damage."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.decoders import CODECS
+from reference.refused import Refused, need
+
+from kvq_cli.codecs import page_of
+from kvq_cli.codecs.registry import CODECS as TABLE
+from kvq_cli.codecs.registry import codec_from_json, codec_to_json
+from kvq_cli.errors import CodecError
+from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.page import DType, Page, PageSpec
+from kvq_cli.planes import pack, unpack
+
+FOLDER = Path(__file__).parents[2] / "formats" / "vectors" / "codecs"
+FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+GROUPS = [
+    pytest.param(name, group, id=f"{name}-{group['cases'][0]['id']}")
+    for name, document in FILES.items()
+    for group in document["groups"]
+]
+REFUSED = [
+    pytest.param(name, case["params"], id=f"{name}-{case['id']}")
+    for name, document in FILES.items()
+    for case in document["refused"]
+]
+ALLOWED = {
+    "int8": {"axis": ("token", "channel"), "center": (False, True)},
+    "fp8_e4m3": {"center": (False, True)},
+    "fp8_e5m2": {"center": (False, True)},
+    "int4": {"group": (32, 64, 128), "zero_point": (False, True), "center": (False, True)},
+    "kivi": {"bits": (2, 3, 4, 8), "group": (32, 64, 128), "axis": ("token", "channel")},
+}
+INSTANCES = [
+    (name, dict(zip([*allowed, "scale"], values, strict=True)))
+    for name, allowed in ALLOWED.items()
+    for values in itertools.product(*allowed.values(), ("f16", "f32"))
+]
+
+
+def complete(name, params):
+    """Parameters as a container's header has them, defaults included."""
+    return codec_to_json(codec_from_json(name, params, ""))["params"]
+
+
+def reference(name, params, spec, dtype, planes):
+    """The bits that the reference decoder restores; Refused where it refuses."""
+    decoder = CODECS[name, 1]
+    decoder.check(params)
+    sizes = decoder.sizes(params, spec, dtype)
+    need(tuple(len(plane) for plane in planes) == sizes, "plane sizes")
+    return decoder.decode(params, spec, dtype, planes).tobytes()
+
+
+def test_every_codec_has_a_reference_decoder():
+    """What the registry can write, the reference reader can read."""
+    assert set(CODECS) == set(TABLE)
+
+
+@pytest.mark.parametrize(("name", "group"), GROUPS)
+def test_vectors(name, group):
+    """Planes are restored or refused as the vectors say."""
+    params = complete(name, group["params"])
+    *spec, dtype = (group["spec"][member] for member in ("heads", "tokens", "channels", "dtype"))
+    for case in group["cases"]:
+        if "planes" not in case or "as" in case:
+            continue
+        planes = [bytes.fromhex(plane) for plane in case["planes"].values()]
+        if "error" in case:
+            with pytest.raises(Refused):
+                reference(name, params, tuple(spec), dtype, planes)
+        else:
+            found = reference(name, params, tuple(spec), dtype, planes)
+            assert found.hex() == case["restored"], case["id"]
+
+
+@pytest.mark.parametrize(("name", "params"), REFUSED)
+def test_refused_parameters(name, params):
+    """Parameters that are not allowed are refused here too."""
+    with pytest.raises(Refused):
+        CODECS[name, 1].check({**complete(name, {}), **params})
+
+
+def kvq(codec, spec, planes):
+    """The bits that kvq restores, or the id of its refusal."""
+    into = page_of(spec)
+    try:
+        arrays = unpack(codec.layout(spec), [memoryview(plane) for plane in planes])
+        codec.decode(arrays, spec, into, Scratch())
+    except CodecError as refusal:
+        return refusal.error_id
+    return into.bits.tobytes()
+
+
+def page(rng, spec):
+    """Magnitudes of any size a dtype has, none so large that a half cannot be its scale."""
+    exponents = {DType.F16: (-24, 15), DType.BF16: (-133, 16), DType.F32: (-149, 16)}[spec.dtype]
+    reach = np.exp2(rng.uniform(*exponents, (spec.heads, spec.tokens, 1)))
+    values = rng.uniform(-1, 1, spec.shape) * reach
+    if spec.dtype is DType.F16:
+        return Page(spec, values.astype(np.float16).view(np.uint16))
+    words = values.astype(np.float32).view(np.uint32)
+    return Page(spec, words if spec.dtype is DType.F32 else (words >> 16).astype(np.uint16))
+
+
+@settings(deadline=None, max_examples=200)
+@given(data=st.data())
+def test_pages_and_damage(data):
+    """Of encoded pages, whole or with other bytes, both decoders make the same bits or none."""
+    name, params = data.draw(st.sampled_from(INSTANCES))
+    dtype = data.draw(st.sampled_from(list(DType)))
+    sizes = ([1, 2], [1, 2, 5, 33], [1, 3, 8, 33, 65])
+    spec = PageSpec(*(data.draw(st.sampled_from(size)) for size in sizes), dtype)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    codec = codec_from_json(name, params, "")
+    layout = codec.layout(spec)
+    planes = [bytearray(one) for one in pack(layout, codec.encode(page(rng, spec), Scratch()))]
+    found = reference(name, params, spec.shape, dtype.value, planes)
+    assert found == kvq(codec, spec, planes)
+    for _ in range(data.draw(st.integers(1, 4))):
+        plane = planes[data.draw(st.integers(0, len(planes) - 1))]
+        plane[data.draw(st.integers(0, len(plane) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        found = reference(name, params, spec.shape, dtype.value, planes)
+    except Refused:
+        found = "E502"
+    assert found == kvq(codec, spec, planes)

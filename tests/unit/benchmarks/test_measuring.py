@@ -1,0 +1,94 @@
+"""What the benchmarks measure on, and what they make of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import blocks, instances, result, rounds, tables
+from benchmarks.methods import nbytes
+from benchmarks.methods.kvq_codecs import methods
+from benchmarks.methods.zstd_frames import methods as zstd_methods
+from kvq_cli.codecs.registry import names
+
+SAMPLE = Path(__file__).parents[3] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
+
+
+@pytest.fixture(scope="module")
+def capture():
+    return blocks.read(SAMPLE)
+
+
+def test_a_capture_is_cut_into_blocks(capture):
+    """A block is one head of one layer, over a multiple of 64 tokens; the rest is dropped."""
+    assert capture.roles["key"].shape == (12, 64, 64)
+    assert capture.heads == 3
+    assert capture.channels == 64
+
+
+def test_repeats_hold_the_same_rows_in_another_order(capture):
+    """Enough bytes; the first repeat is the blocks; each later one permutes channels."""
+    keys = capture.roles["key"]
+    twice = blocks.repeated(keys, 2 * keys.nbytes)
+    assert twice.nbytes == 2 * keys.nbytes
+    assert np.array_equal(twice[:12], keys)
+    assert not np.array_equal(twice[12:], keys)
+    assert np.array_equal(np.sort(twice[12:], axis=2), np.sort(keys, axis=2))
+
+
+def test_jobs_are_of_one_shape():
+    """About as many bytes as asked, one block at least, no shorter tail."""
+    found = rounds.jobs(np.zeros((7, 4, 8), np.float16), 128)
+    assert [job.shape for job in found] == [(2, 4, 8)] * 3
+    assert len(rounds.jobs(np.zeros((3, 4, 8), np.float16), 1)) == 3
+
+
+def test_every_codec_is_measured():
+    """A codec that is in the registry has an instance with a name."""
+    assert {codec.name for codec in instances.named().values()} == set(names())
+    assert {codec.name for codec in instances.every().values()} == set(names())
+
+
+@pytest.mark.parametrize("method", [*methods(3), *zstd_methods(3)], ids=lambda each: each.name)
+def test_methods_give_back_what_they_took(capture, method):
+    """Sizes are positive; what comes back is near, and the same bits where nothing is lost."""
+    values = capture.roles["value"]
+    encoded = method.keep(method.encode(values))
+    assert 0 < method.stored(encoded) < values.nbytes
+    restored = np.asarray(method.decode(encoded)).reshape(values.shape)
+    if "zstd" in method.name:
+        assert np.array_equal(restored.view(np.uint16), values.view(np.uint16))
+    wide, back = values.astype(np.float64), restored.astype(np.float64)
+    assert ((back - wide) ** 2).sum() < 0.5 * (wide**2).sum()
+
+
+def test_bytes_are_counted_through():
+    """Arrays, bytes, and all that is in containers of them."""
+    assert nbytes({"a": [b"12", (np.zeros(3, np.float16),)], "b": bytearray(1)}) == 9
+
+
+def test_a_part_replaces_itself_alone(tmp_path):
+    """Parts that were not measured stay; the file is JSON, one row a line."""
+    path = tmp_path / "results.json"
+    result.merge(path, {"codecs": {"made": {}, "rows": [{"a": 1}, {"a": 2}]}})
+    result.merge(path, {"threads": {"made": {}, "captures": []}})
+    result.merge(path, {"codecs": {"made": {}, "rows": [{"a": 3}]}})
+    told = json.loads(path.read_text())
+    assert told == {
+        "schema": result.SCHEMA,
+        "codecs": {"made": {}, "rows": [{"a": 3}]},
+        "threads": {"made": {}, "captures": []},
+    }
+    assert '\n   {"a": 3}\n' in path.read_text()
+
+
+def test_a_table_has_a_column_for_every_member():
+    """Members that only some rows have are there; a member that a row lacks is a dash."""
+    assert tables.table([{"a": 1}, {"a": 22, "b": None}]) == "a   b\n1   -\n22  -"
+    assert tables.table([]) == "nothing to show"
+
+
+def test_the_ratio_is_the_median_of_ratios():
+    """Rounds are paired, so a slow round counts for both."""
+    assert rounds.ratio([1.0, 20.0, 3.0], [2.0, 40.0, 3.0]) == 0.5
