@@ -39,6 +39,8 @@ OVERFLOW: Final = {
     DType.BF16: (2 - 2.0**-8) * 2.0**127,
     DType.F32: (2 - 2.0**-24) * 2.0**127,
 }
+# Bits of the float32 that infinity becomes where it is widened like a number; NaN lies above.
+WIDE_INFINITY: Final = {DType.F16: 0x47800000, DType.BF16: 0x7F800000, DType.F32: 0x7F800000}
 SMALLEST_NORMAL: Final = {DType.F16: 2.0**-14, DType.BF16: 2.0**-126, DType.F32: 2.0**-126}
 UNIT: Final = {
     DType.F16: np.float32(2.0**112),

@@ -3,11 +3,12 @@
 Spec: formats/codecs/README.md, section "Centring".
 
 Keys of many models carry a large constant in some channels. Less that, the scales of all codecs
-are smaller. A mean has to be near, not perfect, so it is taken over integers:
+are smaller. A mean has to be near, not perfect, so it is taken over integers, and over no more
+than 64 tokens, n of them at equal distances:
 
     E       the least with every magnitude of the head below 2**E
-    k       x · 2**(b - E) rounded half to even, b = min(21, 30 - the bits of T - 1)
-    mean    sum of k, exact / T, in float64; · 2**(E - b), in float32; in the page's dtype
+    k       x · 2**(21 - E) rounded half to even
+    mean    sum of k, exact / n, in float64; · 2**(E - 21), in float32; in the page's dtype
     x - mean, and on the way back the restored number + mean, are float32
 
 Heads that reach 2**126 have means 0: their differences could overflow.
@@ -35,6 +36,7 @@ ROUNDER: Final = np.float32(12582912)
 _ROUNDER_BITS: Final = 0x4B400000
 _WORD: Final = 0xFFFFFFFF
 _DIGITS: Final = 21
+_SAMPLE: Final = 64
 _HIGHEST: Final = 126  # largest exponent of a factor, and of a head that is centred
 
 
@@ -62,16 +64,20 @@ def blocks(page: Page, scratch: Scratch, *, whole: bool) -> Iterator[Block]:
         yield Block(tile, values, number.UNIT[dtype], bits, dtype)
 
 
-def centre(
-    block: Block, peaks: NDArray[np.float32], means: NDArray[Any], scratch: Scratch
-) -> Block:
-    """The block less its means, whose bits go to `means`; `peaks` are those of its heads."""
-    values, dtype = block.values, block.dtype
+def widened(block: Block) -> Block:
+    """The block with its values as they are, for which those of `block` are used up."""
     if block.unit != 1:
-        np.multiply(values, block.unit, out=values)
-    np.copyto(means, _means(values, peaks, dtype, scratch))
-    np.subtract(values, rows.values(means, dtype), out=values)
-    return Block(block.tile, values, np.float32(1), values.view(np.uint32), DType.F32)
+        np.multiply(block.values, block.unit, out=block.values)
+    return Block(block.tile, block.values, np.float32(1), block.values.view(np.uint32), DType.F32)
+
+
+def centre(
+    block: Block, peaks: NDArray[np.float32], means: NDArray[Any], dtype: DType, scratch: Scratch
+) -> Block:
+    """A widened block less its means, which go to `means` as `dtype`; `peaks` are its heads'."""
+    np.copyto(means, _means(block.values, peaks, dtype, scratch))
+    np.subtract(block.values, rows.values(means, dtype), out=block.values)
+    return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,18 +104,17 @@ def _means(
     values: NDArray[np.float32], peaks: NDArray[np.float32], dtype: DType, scratch: Scratch
 ) -> NDArray[Any]:
     """The bits of each channel's mean, (H, 1, D)."""
-    tokens = values.shape[1]
-    digits = min(_DIGITS, 30 - (tokens - 1).bit_length())
+    sample = values[:, :: -(-values.shape[1] // _SAMPLE)]
+    count = sample.shape[1]
     # A float32's exponent field less 126 is E.
-    exponent = (peaks.view(np.uint32) >> 23).astype(np.int64) - _HIGHEST
-    shift = np.minimum(digits - exponent, _HIGHEST)
-    factor = ((shift + 127) << 23).astype(np.uint32).view(np.float32)
-    factor[exponent > _HIGHEST] = 0
-    counts = scratch.take("centre", values.shape, np.float32)
-    np.multiply(values, factor, out=counts)
+    exponent = (peaks.view(np.uint32) >> 23).astype(np.int32) - _HIGHEST
+    shift = np.minimum(_DIGITS - exponent, _HIGHEST)
+    factor = np.where(exponent > _HIGHEST, 0, (shift + 127) << 23).view(np.float32)
+    counts = scratch.take("centre", sample.shape, np.float32)
+    np.multiply(sample, factor, out=counts)
     np.add(counts, ROUNDER, out=counts)
-    sums = total(counts.view(np.uint32)) - np.uint32(_ROUNDER_BITS * tokens & _WORD)
-    exact = sums.view(np.int32) / np.float64(tokens)
+    sums = total(counts.view(np.uint32)) - np.uint32(_ROUNDER_BITS * count & _WORD)
+    exact = sums.view(np.int32) / np.float64(count)
     means = np.ldexp(exact, -shift).astype(np.float32)
     out: NDArray[Any] = np.empty(means.shape, dtype.bits)
     if dtype is DType.F16:

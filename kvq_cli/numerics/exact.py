@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from kvq_cli.errors import CodecError
 
-_ROWS: Final = 16
 _TINY: Final = np.array([1], np.uint32)  # the bits of 2**-149, the least subnormal
 
 
@@ -27,13 +26,7 @@ def count_sum(integers: NDArray[Any], *, axis: int, largest: int, dtype: DTypeLi
 
 
 def total(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Sums over axis 1 of (H, T, D), modulo 2**32, as (H, 1, D); destroys `words`."""
-    # Halves are added to halves while that is worth a call: plain vectors, where a reduction
-    # pays for every row that it enters.
-    while (length := words.shape[1]) > _ROWS:
-        half = length // 2
-        np.add(words[:, :half], words[:, length - half :], out=words[:, :half])
-        words = words[:, : length - half]
+    """Sums over axis 1 of (H, T, D), modulo 2**32, as (H, 1, D)."""
     found: NDArray[np.uint32] = np.add.reduce(words, axis=1, dtype=np.uint32, keepdims=True)
     return found
 

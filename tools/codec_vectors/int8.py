@@ -35,6 +35,7 @@ NOTES = {
     "Limit": "a scale that is as large as is allowed",
     "ScaleOverflow": "max / 127 is beyond the largest finite half",
     "Extreme": "one extreme token: with a scale of its own it does not touch the others",
+    "Sample": "more than 64 tokens: means are taken over a part of them",
     "Pulled": "one extreme token pulls the means: tokens that these would make larger keep theirs",
     "Norm": "128 elements of 6000, whose norm is beyond the largest half: nothing depends on it",
     "Centred": "each channel's mean is taken off first",
@@ -72,7 +73,14 @@ def groups() -> list[Group]:
     centred = [(dtype, "token", "f32") for dtype in DType]
     centred += [(DType.F16, "channel", "f32"), (DType.BF16, "token", "f16")]
     found = [_plain(*each) for each in kinds] + [_centred(*each) for each in centred]
-    return [*found, *_shapes(), *_extremes(), *_converted()]
+    return [*found, _sampled(), *_shapes(), *_extremes(), *_converted()]
+
+
+def _sampled() -> Group:
+    """130 tokens: every third counts, and only those have another constant."""
+    spec = PageSpec(1, 130, 1, DType.F16)
+    cases = [Case(["Sample"], words(spec, (5 if at % 3 == 0 else -1 for at in range(130))))]
+    return Group({"axis": "channel", "center": True, "scale": "f32"}, spec, cases)
 
 
 def _plain(dtype: DType, axis: str, kind: str) -> Group:

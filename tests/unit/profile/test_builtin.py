@@ -47,9 +47,7 @@ def test_aliases_and_spellings_name_the_same_profile(asked, name):
     assert load_profile(asked) == load_profile(name)
 
 
-@pytest.mark.parametrize(
-    ("asked", "near"), [("kivi", "kivi-4bit"), ("fp9", "fp8")]
-)
+@pytest.mark.parametrize(("asked", "near"), [("kivi", "kivi-4bit"), ("fp9", "fp8")])
 def test_an_unknown_name_suggests_the_nearest(asked, near):
     """The nearest name or alias is suggested, also where only a beginning was typed."""
     with pytest.raises(UsageError, match=f'did you mean "{near}"'):
