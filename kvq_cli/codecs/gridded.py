@@ -147,12 +147,7 @@ class Gridded(Codec):
         codec, words = self.name, scales.bits_of(planes["scales"])
         if self.zeroed:
             largest = scales.largest_bits(reach, self._steps, self.scale)
-            if (
-                not -MAX_ZERO
-                <= int(planes["zeros"].min())
-                <= int(planes["zeros"].max())
-                <= MAX_ZERO
-            ):
+            if _furthest_zero(planes) > MAX_ZERO:
                 raise CodecError("E502", f"{codec}: a zero is beyond {MAX_ZERO}")
         else:
             largest = scales.largest_bits(reach, self._middle, self.scale)
