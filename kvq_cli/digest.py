@@ -25,20 +25,16 @@ TEXT: Final = re.compile(r"blake3:[0-9a-f]{64}")
 
 def tagged(tag: str, parts: Sequence[Buffer]) -> bytes:
     """BLAKE3 of a domain tag, a zero byte and the parts."""
-    small: list[Buffer] = [tag.encode() + b"\0"]
-    hasher = None
+    hasher = blake3()
+    small: list[Buffer] = [tag.encode(), b"\0"]
     for part in parts:
-        if len(part) <= SMALL:
+        if len(part) > SMALL:
+            hasher.update(b"".join(small))
+            hasher.update(part)
+            small = []
+        else:
             small.append(part)
-            continue
-        hasher = hasher or blake3()
-        hasher.update(b"".join(small))
-        hasher.update(part)
-        small = []
-    if hasher is None:
-        return blake3(b"".join(small)).digest()
-    if small:
-        hasher.update(b"".join(small))
+    hasher.update(b"".join(small))
     return hasher.digest()
 
 

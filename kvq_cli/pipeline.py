@@ -27,11 +27,11 @@ from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
-from kvq_cli.profile import Profile, Storage
+from kvq_cli.profile import Entropy, Profile, Storage
 from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
-from kvq_cli.steps.choose import choose_profiles
+from kvq_cli.steps.choose import Choice, choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
@@ -78,7 +78,7 @@ def compress(
     with capture_input(path, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
         choices = choose_profiles(profiles, shapes_of(capture))
-        plan = make_plan(capture, choices, _storage(choices[0].profile.storage, level, alignment))
+        plan = make_plan(capture, choices, _storage(choices, level, alignment))
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         tally = reports.Tally()
         end = write_container(plan, output.write, threads, tally=tally, progress=progress)
@@ -138,7 +138,7 @@ def decompress(
             )
             os.ftruncate(fd, aim.size)
             write_at(fd, 0, aim.header)
-            return Placer(fd, opener, aim, wanted, dtype)
+            return Placer(fd, opener, aim, wanted, dtype, output.wrote)
 
         with thread_pool(threads) as pool:
             if wanted.cuts and reader.source.seekable:
@@ -207,7 +207,7 @@ def stats(
             capture = stack.enter_context(capture_input(path))
             fd = stack.enter_context(spool())
             choices = choose_profiles(profiles, shapes_of(capture))
-            plan = make_plan(capture, choices, choices[0].profile.storage)
+            plan = make_plan(capture, choices, _storage(choices))
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
@@ -223,8 +223,13 @@ def stats(
             return measured.report(str(path), end)
 
 
-def _storage(storage: Storage, level: int | None, alignment: int | None) -> Storage:
-    """The profile's storage, as the user changed it; no packed byte depends on it."""
+def _storage(
+    choices: Sequence[Choice], level: int | None = None, alignment: int | None = None
+) -> Storage:
+    """The first profile's storage, as the user changed it; no packed byte depends on it."""
+    storage = choices[0].profile.storage
+    if any(choice.profile.fixed_rate for choice in choices):
+        storage = replace(storage, entropy=Entropy.NONE)
     if level is not None:
         if not 1 <= level <= MAX_LEVEL:
             raise UsageError("E101", f"level {level}, 1 to {MAX_LEVEL} are allowed")

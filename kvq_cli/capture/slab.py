@@ -6,28 +6,33 @@ Spec: formats/capture.md, section "Slabs".
         offset + head * head_stride + token * token_stride + channel * dtype.size
 
 Channels lie side by side; heads and tokens may be strided in any order. Tokens that lie side
-by side are read and written in one go for each head, or for several heads where nothing lies
-between them. Otherwise a tile that spans the gaps is read, and its rows picked out of it.
+by side are read and written in one go for each head, and with other heads and neighbouring
+pages where nothing lies between them. Otherwise a tile that spans the gaps is read, and its
+rows picked out of it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.capture.source import Source
+from kvq_cli.capture.source import Source, behind
 from kvq_cli.errors import FileError
 from kvq_cli.words import DType, Role
 
 TILE: Final = 1 << 20
 # Reading this much too much costs about as much as another system call.
 GAP: Final = 16 << 10
+MOST_BUFFERS: Final = 512  # of one system call; Linux takes 1,024
+
+Run: TypeAlias = tuple[int, memoryview]  # offset in the file, and bytes that lie there
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +60,58 @@ class Slab:
         return self.offset + head * self.head_stride + token * self.token_stride
 
 
+class Block(NamedTuple):
+    """Rows of a slab: named heads, a token range, and their bits, (H, T, D) and C-contiguous."""
+
+    slab: Slab
+    heads: Sequence[int]
+    start: int
+    stop: int
+    rows: NDArray[Any]
+
+
 def read_rows(
     source: Source, slab: Slab, heads: Sequence[int], start: int, stop: int, out: NDArray[Any]
 ) -> None:
     """Fill `out`, (H, T, D) bits and C-contiguous, with the named heads and a token range."""
-    _check(slab, heads, start, stop, out)
-    if slab.token_stride == slab.row_size:
-        data = _bytes(out)
-        for at, low, high in _runs(slab, heads, start, stop):
-            source.read_into(at, data[low:high])
-        return
+    read_blocks(source, [Block(slab, heads, start, stop, out)])
+
+
+def read_blocks(source: Source, blocks: Iterable[Block]) -> None:
+    """Fill the rows of every block; what lies side by side in the file is read in one go."""
+    runs: list[Run] = []
+    for block in blocks:
+        _check(block)
+        if block.slab.token_stride == block.slab.row_size:
+            runs += _runs(block)
+        else:
+            _read_tiles(source, block)
+    for at, buffers in _side_by_side(runs):
+        source.read_into(at, *buffers)
+
+
+def write_rows(
+    fd: int, slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArray[Any]
+) -> None:
+    """The inverse of read_rows: write `rows` where they belong and touch no byte between."""
+    write_blocks(fd, [Block(slab, heads, start, stop, rows)])
+
+
+def write_blocks(fd: int, blocks: Iterable[Block]) -> None:
+    """The inverse of read_blocks."""
+    runs: list[Run] = []
+    for block in blocks:
+        _check(block)
+        if block.slab.token_stride == block.slab.row_size:
+            runs += _runs(block)
+        else:
+            _write_tiles(fd, block)
+    for at, buffers in _side_by_side(runs):
+        _write(fd, at, buffers)
+
+
+def _read_tiles(source: Source, block: Block) -> None:
+    slab, heads, start, stop, out = block
     for first, last in _groups(slab, heads):
         chosen = heads[first:last]
         span = (chosen[-1] - chosen[0]) * slab.head_stride + slab.row_size
@@ -82,16 +129,8 @@ def read_rows(
             _pick(rows, chosen, out[first:last, token - start : token - start + count])
 
 
-def write_rows(
-    fd: int, slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArray[Any]
-) -> None:
-    """The inverse of read_rows: write `rows` where they belong and touch no byte between."""
-    _check(slab, heads, start, stop, rows)
-    if slab.token_stride == slab.row_size:
-        data = _bytes(rows)
-        for at, low, high in _runs(slab, heads, start, stop):
-            _write(fd, at, data[low:high])
-        return
+def _write_tiles(fd: int, block: Block) -> None:
+    slab, heads, start, stop, rows = block
     for first, last in _adjacent(slab, heads, slab.row_size):
         size = (last - first) * slab.row_size
         whole = size == slab.token_stride
@@ -102,10 +141,11 @@ def write_rows(
             tile = _bytes(np.ascontiguousarray(rows[first:last, low:high].swapaxes(0, 1)))
             for at in range(0, len(tile), len(tile) if whole else size):
                 piece = tile if whole else tile[at : at + size]
-                _write(fd, slab.at(heads[first], token + at // size), piece)
+                _write(fd, slab.at(heads[first], token + at // size), [piece])
 
 
-def _check(slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArray[Any]) -> None:
+def _check(block: Block) -> None:
+    slab, heads, start, stop, rows = block
     shape = (len(heads), stop - start, slab.channels)
     if rows.shape != shape or rows.dtype != slab.dtype.bits or not rows.flags.c_contiguous:
         raise AssertionError(f"rows are {rows.dtype} {rows.shape}, {slab.dtype.bits} {shape} asked")
@@ -114,13 +154,26 @@ def _check(slab: Slab, heads: Sequence[int], start: int, stop: int, rows: NDArra
         raise AssertionError(f"heads {list(heads)} of tokens {start}:{stop} are outside {slab}")
 
 
-def _runs(
-    slab: Slab, heads: Sequence[int], start: int, stop: int
-) -> Iterator[tuple[int, int, int]]:
-    """File offset, first and last byte of the rows, for tokens that lie side by side."""
-    size = (stop - start) * slab.row_size
+def _runs(block: Block) -> Iterator[Run]:
+    """The rows as they lie in the file, where tokens lie side by side."""
+    slab, heads, start, stop, rows = block
+    data, size = _bytes(rows), (stop - start) * slab.row_size
     for first, last in _adjacent(slab, heads, size):
-        yield slab.at(heads[first], start), first * size, last * size
+        yield slab.at(heads[first], start), data[first * size : last * size]
+
+
+def _side_by_side(runs: list[Run]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Runs in the order of the file, those that touch together."""
+    begin, end, together = 0, -1, list[memoryview]()
+    for at, data in sorted(runs, key=itemgetter(0)):
+        if at != end or len(together) == MOST_BUFFERS:
+            if together:
+                yield begin, together
+            begin, end, together = at, at, []
+        together.append(data)
+        end += len(data)
+    if together:
+        yield begin, together
 
 
 def _adjacent(slab: Slab, heads: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
@@ -159,11 +212,12 @@ def _bytes(rows: NDArray[Any]) -> memoryview:
     return rows.reshape(-1).view(np.uint8).data
 
 
-def _write(fd: int, offset: int, data: memoryview) -> None:
-    while data:
+def _write(fd: int, offset: int, buffers: Sequence[memoryview]) -> None:
+    left = sum(len(data) for data in buffers)
+    while left:
         try:
-            count = os.pwrite(fd, data, offset)
+            count = os.pwritev(fd, buffers, offset)
         except OSError as error:
             raise FileError("E601", f"write at byte {offset}: {error.strerror}") from error
-        offset += count
-        data = data[count:]
+        buffers = behind(buffers, count)
+        offset, left = offset + count, left - count

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 from kvq_cli.capture.header import LENGTH_SIZE, Header, header_size, parse_header, shown
@@ -40,18 +41,19 @@ class Source:
             self.close()
             raise
 
-    def read_into(self, offset: int, buffer: Writable) -> None:
-        """Fill `buffer` from `offset`; CaptureError E205 if the file ends before."""
-        view = memoryview(buffer).cast("B")
-        while view:
+    def read_into(self, offset: int, *buffers: Writable) -> None:
+        """Fill the buffers, one behind the other; CaptureError E205 if the file ends before."""
+        views: Sequence[memoryview] = [memoryview(buffer).cast("B") for buffer in buffers]
+        left = sum(len(view) for view in views)
+        while left:
             try:
-                count = os.preadv(self._fd, [view], offset)
+                count = os.preadv(self._fd, views, offset)
             except OSError as error:
                 raise self._failed(error) from error
             if count == 0:
-                raise CaptureError("E205", f"file ends at byte {offset}, {len(view)} more expected")
-            offset += count
-            view = view[count:]
+                raise CaptureError("E205", f"file ends at byte {offset}, {left} more expected")
+            views = behind(views, count)
+            offset, left = offset + count, left - count
 
     def check_unchanged(self) -> None:
         """CaptureError E205 if size, time or inode differ from those at opening."""
@@ -92,6 +94,15 @@ class Source:
 
     def _failed(self, error: OSError) -> FileError:
         return FileError("E601", f"{shown(self.path)}: {(error.strerror or str(error)).lower()}")
+
+
+def behind(views: Sequence[memoryview], count: int) -> Sequence[memoryview]:
+    """What is left of the views behind their first `count` bytes."""
+    for at, view in enumerate(views):
+        if count < len(view):
+            return [view[count:], *views[at + 1 :]]
+        count -= len(view)
+    return []
 
 
 def _open(file: str | os.PathLike[str] | int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from kvq_cli.container.entropy import STORED, ZSTD, Coder, Decoder
 from kvq_cli.digest import Buffer, plain, tagged
@@ -19,7 +19,6 @@ from kvq_cli.errors import ContainerError
 
 COUNT: Final = struct.Struct("<II")
 ENTRY: Final = struct.Struct("<IIQQ")
-LENGTH: Final = struct.Struct("<Q")
 MAX_PLANES: Final = 64
 
 
@@ -31,12 +30,12 @@ class Coded:
     record: bytes
     payload: bytes
     payload_digest: bytes
-    packed: int
+    stored: int  # bytes of the planes as they are stored
+    packed: int  # and before entropy coding
     packed_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PlaneEntry:
+class PlaneEntry(NamedTuple):
     """Where one plane lies in its payload."""
 
     entropy: int
@@ -45,8 +44,7 @@ class PlaneEntry:
     packed: int
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Record and plane table of a payload whose digest held."""
 
     type: bytes
@@ -54,10 +52,12 @@ class Table:
     planes: tuple[PlaneEntry, ...]
 
 
-def code(kind: bytes, record: bytes, planes: Sequence[Buffer], coder: Coder | None) -> Coded:
-    """The payload of `planes`; without a coder every plane is stored."""
+def code(
+    kind: bytes, record: bytes, planes: Sequence[Buffer], coders: Sequence[Coder | None]
+) -> Coded:
+    """The payload of `planes`; one that has no coder is stored."""
     entries, stored = [], []
-    for plane in planes:
+    for plane, coder in zip(planes, coders, strict=True):
         frame = coder.code(plane) if coder else None
         stored.append(plane if frame is None else frame)
         entropy = STORED if frame is None else ZSTD
@@ -68,16 +68,16 @@ def code(kind: bytes, record: bytes, planes: Sequence[Buffer], coder: Coder | No
         record=record,
         payload=payload,
         payload_digest=plain(payload),
-        packed=sum(len(plane) for plane in planes),
+        stored=sum(map(len, stored)),
+        packed=sum(map(len, planes)),
         packed_digest=packed_digest(kind, record, planes),
     )
 
 
 def packed_digest(kind: bytes, record: bytes, planes: Sequence[Buffer]) -> bytes:
     """The digest that does not know how planes are stored."""
-    head = record + COUNT.pack(len(planes), 0)
-    lengths = b"".join(LENGTH.pack(len(plane)) for plane in planes)
-    return tagged("kvq/v1/packed", [kind, head, lengths, *planes])
+    lengths = struct.pack(f"<{len(planes)}Q", *map(len, planes))
+    return tagged("kvq/v1/packed", [kind, record, COUNT.pack(len(planes), 0), lengths, *planes])
 
 
 def read_table(kind: bytes, record_size: int, payload: memoryview, offset: int) -> Table:

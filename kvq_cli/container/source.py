@@ -92,6 +92,6 @@ class Forward:
         if len(self._piece) - start < length:
             left = self._piece[start:]
             more = self._source.read(at + len(left), max(length - len(left), PIECE))
-            self._piece = memoryview(b"".join([left, more]))
+            self._piece = memoryview(b"".join([left, more]) if left else more)
             self._begin, start = at, 0
         return self._piece[start : start + length]

@@ -7,10 +7,11 @@ It works on a pipe as on a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Any, Final
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from kvq_cli.capture.header import Header
 from kvq_cli.container import chunk, index
@@ -19,18 +20,19 @@ from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import PAGE_RECORD, TENSOR_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord, read_page_record, read_tensor_record
-from kvq_cli.errors import ContainerError
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
+from kvq_cli.errors import ContainerError, KvqError
+from kvq_cli.steps.pages import OpenedTensor, PageOpener, Stack
 from kvq_cli.steps.work import Progress, in_batches, in_order
 
-BATCH: Final = 1 << 20  # stored bytes in one job
+BATCH: Final = 1 << 22  # packed bytes in one job
 
 
 class Visitor:
-    """What a story does with opened chunks; the first three are called on pool threads."""
+    """What a story does with opened chunks; the first two are called by many threads."""
 
-    def page(self, page: OpenedPage) -> Any:
-        """Use a page; what is returned reaches `took`, in file order."""
+    def pages(self, stack: Stack) -> Sequence[Any]:
+        """Use pages; what is returned for each reaches `took`, in file order."""
+        return [None] * len(stack.pages)
 
     def tensor(self, piece: OpenedTensor) -> Any:
         """Use a piece of a tensor; likewise."""
@@ -42,8 +44,7 @@ class Visitor:
         """The index leaf of the pages since the last one; likewise."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """What the audit needs of a chunk, without its planes."""
 
     header: ChunkHeader
@@ -56,7 +57,7 @@ class _Seen:
 
 def read_all(
     reader: Reader,
-    pool: Executor,
+    pool: Executor | None,
     begin: Callable[[PageOpener, Header], Visitor],
     progress: Progress,
 ) -> Footer:
@@ -69,24 +70,37 @@ def read_all(
     visitor = begin(opener, opener.head(head))
     visitor.took(head.header, None)
 
-    def opened(each: Chunk) -> _Seen:
-        header = each.header
-        if header.type == chunk.PAGE:
-            page = opener.page(each)
-            found = visitor.page(page)
-            return _Seen(header, record=page.record, packed=page.packed_digest, found=found)
-        if header.type == chunk.TENS:
-            piece = opener.tensor(each)
-            place = (piece.tensor, piece.at, len(piece.data))
-            packed = piece.packed_digest
-            return _Seen(header, piece=place, packed=packed, found=visitor.tensor(piece))
-        return _index_or_skipped(each)
+    def opened(batch: list[Chunk]) -> list[_Seen]:
+        try:
+            return _opened(batch, opener, visitor)
+        except KvqError:
+            # One after the other, the first chunk that is wrong is the one that is told.
+            return [seen for each in batch for seen in _opened([each], opener, visitor)]
 
     seen = _told(_jobs(pool, opened, chunks), reader, progress)
     return _audit(reader, head, seen, visitor, content=True)
 
 
-def check_stored(reader: Reader, pool: Executor, progress: Progress) -> Footer:
+def _opened(batch: list[Chunk], opener: PageOpener, visitor: Visitor) -> list[_Seen]:
+    """What the chunks are, opened and visited, neighbouring pages together."""
+    seen: list[_Seen] = []
+    for kind, group in groupby(batch, key=attrgetter("header.type")):
+        if kind == chunk.PAGE:
+            for stack in opener.stacks(list(group)):
+                for page, found in zip(stack.pages, visitor.pages(stack), strict=True):
+                    packed = page.packed_digest
+                    seen.append(_Seen(page.header, record=page.record, packed=packed, found=found))
+        elif kind == chunk.TENS:
+            for piece in map(opener.tensor, group):
+                place = (piece.tensor, piece.at, len(piece.data))
+                packed, found = piece.packed_digest, visitor.tensor(piece)
+                seen.append(_Seen(piece.header, piece=place, packed=packed, found=found))
+        else:
+            seen += map(_index_or_skipped, group)
+    return seen
+
+
+def check_stored(reader: Reader, pool: Executor | None, progress: Progress) -> Footer:
     """Check stored digests, order, index and file_root; decode nothing."""
 
     def loaded(each: Chunk) -> _Seen:
@@ -103,7 +117,8 @@ def check_stored(reader: Reader, pool: Executor, progress: Progress) -> Footer:
     chunks = reader.walk()
     head = next(chunks)
     head.load()
-    seen = _told(_jobs(pool, loaded, chunks), reader, progress)
+    jobs = _jobs(pool, lambda batch: [loaded(each) for each in batch], chunks)
+    seen = _told(jobs, reader, progress)
     return _audit(reader, head, seen, Visitor(), content=False)
 
 
@@ -147,12 +162,16 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
 
 
 def _jobs(
-    pool: Executor, function: Callable[[Chunk], _Seen], chunks: Iterator[Chunk]
+    pool: Executor | None, function: Callable[[list[Chunk]], list[_Seen]], chunks: Iterator[Chunk]
 ) -> Iterator[_Seen]:
-    """function over chunks, in order, several small chunks a job."""
-    batches = in_batches(chunks, lambda each: each.header.stored, BATCH)
-    for batch in in_order(pool, lambda batch: [function(each) for each in batch], batches):
+    """function over several chunks a job, in order."""
+    for batch in in_order(pool, function, in_batches(chunks, _packed, BATCH)):
         yield from batch
+
+
+def _packed(each: Chunk) -> int:
+    # Stored bytes may be few and become many.
+    return max(each.header.stored, each.header.packed)
 
 
 def _told(seen: Iterator[_Seen], reader: Reader, progress: Progress) -> Iterator[_Seen]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
+
+from numpy.typing import NDArray
 
 from kvq_cli.capture.header import shown
-from kvq_cli.capture.slab import read_rows
+from kvq_cli.capture.slab import Block, read_blocks
 from kvq_cli.codecs import Codec, NonFinite
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
+from kvq_cli.container.entropy import Coder
 from kvq_cli.container.records import PIECE, PageRecord, pack_source_record, pack_tensor_record
 from kvq_cli.digest import plain
 from kvq_cli.errors import CodecError
@@ -27,7 +30,7 @@ from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
 
-BATCH: Final = 1 << 20  # source bytes in one job; smaller jobs cost more than they do
+BATCH: Final = 1 << 22  # source bytes in one job; smaller jobs cost more than they do
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +56,17 @@ class Encoder:
 
     def front(self) -> Iterator[Coded]:
         """HEAD, and TENS for every tensor that is not stored as pages."""
-        source, coder = self._source, self._bench.coder
-        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
+        source = self._source
+        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], [self._bench.coder])
         for number, tensor in enumerate(source.header.tensors):
             if self._tensors[number].role is not None:
                 continue
             for at in range(0, tensor.nbytes, PIECE):
                 piece = bytearray(min(PIECE, tensor.nbytes - at))
                 source.read_into(tensor.start + at, piece)
-                yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
+                yield code(
+                    chunk.TENS, pack_tensor_record(number, at), [piece], self._bench.coders([piece])
+                )
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
         """All pages of a batch; neighbours of one kind go through their codec together."""
@@ -84,6 +89,7 @@ class Encoder:
         spec = _spec(group[0])
         codec, reason = self._codec_for(group[0], spec)
         layout = codec.layout(spec)
+        sizes = packed_sizes(layout)
         stacked = all(plane.axes.startswith("H") for plane in layout)
         if len(group) == 1 or not stacked:
             return [page for planned in group for page in self.encode(planned)]
@@ -92,13 +98,13 @@ class Encoder:
             planes = codec.encode(page, self._bench.scratch)
         except CodecError:
             return [page for planned in group for page in self.encode(planned)]
+        tall, bits = pack(codec.layout(page.spec), planes), raw_bytes(page.bits)
+        coders = self._bench.coders(_pieces(tall, sizes, 0))
         pages = []
         for at, planned in enumerate(group):
-            heads = slice(at * spec.heads, (at + 1) * spec.heads)
-            mine = {name: plane[heads] for name, plane in planes.items()}
             record = PageRecord(planned.record.key, self._codecs[codec], reason)
-            packed = pack(layout, mine)
-            pages.append(self._framed(record, packed, raw_bytes(page.bits[heads])))
+            (source,) = _pieces([bits], [spec.nbytes], at)
+            pages.append(self._framed(record, _pieces(tall, sizes, at), source, coders))
         return pages
 
     def _read(self, group: Sequence[PagePlan]) -> Page:
@@ -107,10 +113,8 @@ class Encoder:
         bits = self._bench.scratch.take(
             "page", (len(group) * spec.heads, spec.tokens, spec.channels), spec.dtype.bits
         )
-        for at, planned in enumerate(group):
-            key = planned.record.key
-            rows = bits[at * spec.heads : (at + 1) * spec.heads]
-            read_rows(self._source, planned.slab, planned.heads, key.start, key.stop, rows)
+        places = bits.reshape(len(group), *spec.shape)
+        read_blocks(self._source, map(_block, group, places))
         return Page(replace(spec, heads=len(bits)), bits)
 
     @staticmethod
@@ -137,12 +141,17 @@ class Encoder:
     def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
         record = PageRecord(record.key, self._codecs[codec], reason)
         planes = codec.encode(page, self._bench.scratch)
-        return self._framed(record, pack(codec.layout(page.spec), planes), raw_bytes(page.bits))
+        packed = pack(codec.layout(page.spec), planes)
+        return self._framed(record, packed, raw_bytes(page.bits), self._bench.coders(packed))
 
+    @staticmethod
     def _framed(
-        self, record: PageRecord, packed: Sequence[memoryview], bits: memoryview
+        record: PageRecord,
+        packed: Sequence[memoryview],
+        bits: memoryview,
+        coders: Sequence[Coder | None],
     ) -> EncodedPage:
-        coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
+        coded = code(chunk.PAGE, record.pack(), packed, coders)
         return EncodedPage(coded, record, plain(bits), len(bits))
 
 
@@ -154,6 +163,16 @@ def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
 def _spec(planned: PagePlan) -> PageSpec:
     key, slab = planned.record.key, planned.slab
     return PageSpec(len(planned.heads), key.stop - key.start, slab.channels, slab.dtype)
+
+
+def _block(planned: PagePlan, bits: NDArray[Any]) -> Block:
+    key = planned.record.key
+    return Block(planned.slab, planned.heads, key.start, key.stop, bits)
+
+
+def _pieces(tall: Sequence[memoryview], sizes: Sequence[int], at: int) -> list[memoryview]:
+    """What of each plane of a tall page is that of one of its pages."""
+    return [plane[at * size : (at + 1) * size] for plane, size in zip(tall, sizes, strict=True)]
 
 
 def _kind(planned: PagePlan) -> tuple[object, ...]:

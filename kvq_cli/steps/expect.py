@@ -27,7 +27,7 @@ from kvq_cli.profile import Profile
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
+from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
 from kvq_cli.words import Role
 
 MOST: Final = 8  # differences that are named
@@ -86,21 +86,25 @@ class Comparison(Visitor):
             self._differs("names, order or metadata of the tensors are not the capture's")
         return self
 
-    def page(self, page: OpenedPage) -> bytes | None:
-        key, spec = page.record.key, page.spec
-        if self._capture is None:
-            if not self._opener.codecs[page.record.codec].lossless:
-                return None
-            rows = self._opener.rows(page, range(spec.heads), range(spec.tokens), None)
-            return plain(raw_bytes(rows))
-        slab = self._capture.slabs.get((key.role, key.batch, key.layer))
+    def pages(self, stack: Stack) -> list[bytes | None]:
+        """The digest of each page's source bits; empty where the capture lacks such a page."""
+        if self._capture is not None:
+            return [self._source_digest(self._capture, page) for page in stack.pages]
+        if not stack.kind.codec.lossless:
+            return [None] * len(stack.pages)
+        rows = self._opener.all_rows(stack)
+        return [plain(raw_bytes(part)) for part in rows.reshape(len(stack.pages), -1)]
+
+    def _source_digest(self, capture: Capture, page: OpenedPage) -> bytes:
+        key, spec = page.record.key, page.kind.spec
+        slab = capture.slabs.get((key.role, key.batch, key.layer))
         heads = self._opener.manifest.head_sets[key.head_set]
         if slab is None or slab.tokens < key.stop or slab.heads <= heads[-1]:
             return b""
         if (slab.channels, slab.dtype) != (spec.channels, spec.dtype):
             return b""
         bits = np.empty(spec.shape, spec.dtype.bits)
-        read_rows(self._capture.source, slab, heads, key.start, key.stop, bits)
+        read_rows(capture.source, slab, heads, key.start, key.stop, bits)
         return plain(raw_bytes(bits))
 
     def tensor(self, piece: OpenedTensor) -> str | None:

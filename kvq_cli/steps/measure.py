@@ -22,7 +22,7 @@ from kvq_cli.digest import text
 from kvq_cli.quality import Distortion, compare
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.expect import Comparison
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
+from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
 from kvq_cli.steps.reports import StatsReport, against, profile_names
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import Role
@@ -60,17 +60,21 @@ class Measure(Visitor):
         self._parts["header"] = self._reader.first_chunk
         return self
 
-    def page(self, page: OpenedPage) -> _PageFound:
-        spec, name = page.spec, self._opener.codecs[page.record.codec].name
-        layout, _ = self._opener.layout(page.record.codec, spec)
+    def pages(self, stack: Stack) -> list[_PageFound]:
+        digests = self._comparison.pages(stack)
+        numbered = enumerate(zip(stack.pages, digests, strict=True))
+        return [self._found(stack, at, page, digest) for at, (page, digest) in numbered]
+
+    def _found(self, stack: Stack, at: int, page: OpenedPage, digest: bytes | None) -> _PageFound:
+        kind, name = page.kind, page.kind.codec.name
         planes = tuple(
             (f"{name}.{plane.name}", entry.stored, entry.packed)
-            for plane, entry in zip(layout, page.table.planes, strict=True)
+            for plane, entry in zip(kind.layout, page.table.planes, strict=True)
         )
-        digest = self._comparison.page(page)
         distortions: list[Distortion] = []
         if self._capture is not None and digest:
-            distortions = self._compared(page)
+            distortions = self._compared(self._capture, stack, at)
+        spec = kind.spec
         return _PageFound(
             page.record, spec.elements, spec.nbytes, planes, tuple(distortions), digest
         )
@@ -103,11 +107,14 @@ class Measure(Visitor):
             profiles=profile_names(manifest),
             content_root=text(end.content_root),
             source_bytes=manifest.source_bytes,
+            packed_bytes=sum(packed for _, packed in self._planes.values()),
+            stored_bytes=sum(stored for stored, _ in self._planes.values()),
             file_bytes=end.file_length,
             ratio=round(manifest.source_bytes / end.file_length, 4),
             ratio_against=against(manifest),
             bits_per_element=round(end.file_length * 8 / elements, 4) if elements else None,
             parts=dict(self._parts),
+            codecs=self._codecs(),
             planes=[
                 {"name": name, "stored": stored, "packed": packed}
                 for name, (stored, packed) in self._planes.items()
@@ -127,15 +134,14 @@ class Measure(Visitor):
             broken=tuple(self._comparison.broken),
         )
 
-    def _compared(self, page: OpenedPage) -> list[Distortion]:
-        assert self._capture is not None
-        key, spec = page.record.key, page.spec
-        slab = self._capture.slabs[key.role, key.batch, key.layer]
+    def _compared(self, capture: Capture, stack: Stack, at: int) -> list[Distortion]:
+        key, spec = stack.pages[at].record.key, stack.pages[at].kind.spec
+        slab = capture.slabs[key.role, key.batch, key.layer]
         heads = self._opener.manifest.head_sets[key.head_set]
         scratch = self._bench.scratch
         original = scratch.take("original", spec.shape, spec.dtype.bits)
-        read_rows(self._capture.source, slab, heads, key.start, key.stop, original)
-        restored = self._opener.rows(page, range(spec.heads), range(spec.tokens), None)
+        read_rows(capture.source, slab, heads, key.start, key.stop, original)
+        restored = self._opener.rows(stack, stack.heads(at), range(spec.tokens), None)
         return compare(original, restored, spec.dtype, scratch)
 
     def _took_page(self, header: ChunkHeader, found: _PageFound) -> None:
@@ -166,6 +172,18 @@ class Measure(Visitor):
             "stored_bytes": sums.stored,
             "ratio": round(sums.source / sums.stored, 4) if sums.stored else None,
         }
+
+    def _codecs(self) -> list[dict[str, Any]]:
+        """The planes of each codec together."""
+        sums: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for name, (stored, packed) in self._planes.items():
+            codec = name.partition(".")[0]
+            sums[codec][0] += stored
+            sums[codec][1] += packed
+        return [
+            {"name": name, "stored": stored, "packed": packed}
+            for name, (stored, packed) in sums.items()
+        ]
 
     def _error_rows(self) -> list[dict[str, Any]]:
         """Per head, per layer, per role: the finest rows first."""

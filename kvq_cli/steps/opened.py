@@ -116,10 +116,10 @@ class Container:
             wanted = [at for at, head in enumerate(asked_heads) if head in page_heads]
             if first == last or not wanted:
                 continue
-            page = page_of(self._reader, self._opener, entry)
+            stack = page_of(self._reader, self._opener, entry)
             places = [page_heads.index(asked_heads[at]) for at in wanted]
             rows = self._opener.rows(
-                page, places, [token - key.start for token in ascending[first:last]], target
+                stack, places, [token - key.start for token in ascending[first:last]], target
             )
             out[np.ix_(np.asarray(wanted), order[first:last])] = rows
         return out if dtype in (None, DType.BF16) else out.view(f"<f{target.size}")

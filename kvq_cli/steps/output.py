@@ -13,11 +13,12 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from kvq_cli.capture.source import behind
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import FileError, reason
 
@@ -36,35 +37,35 @@ class Output:
         self.name = name
         self.seekable = seekable
         self._lasting = lasting  # will be synced
-        self._size = self._flushed = 0
+        self._waiting = 0  # bytes that the disk has not been told of
 
     def write(self, *buffers: Buffer) -> None:
         """Append all of them, whole."""
-        left = [memoryview(buffer).cast("B") for buffer in buffers]
+        views: Sequence[memoryview] = [memoryview(buffer).cast("B") for buffer in buffers]
+        left = sum(len(view) for view in views)
         while left:
-            count = os.writev(self.fd, left)
-            self._size += count
-            while left and count >= len(left[0]):
-                count -= len(left.pop(0))
-            if left:
-                left[0] = left[0][count:]
-        self._flush_ahead()
+            count = os.writev(self.fd, views)
+            views = behind(views, count)
+            left -= count
+            self.wrote(count)
 
-    def _flush_ahead(self) -> None:
-        """Let the disk begin with what is written, so that the last fsync has little left."""
-        if self._lasting and self._size - self._flushed >= FLUSH:
-            _begin_writing(self.fd, self._flushed, self._size - self._flushed)
-            self._flushed = self._size
+    def wrote(self, count: int) -> None:
+        """So many more bytes are there: the disk begins, so that the last fsync has little left."""
+        self._waiting += count
+        if self._lasting and self._waiting >= FLUSH:
+            _begin_writing(self.fd)
+            self._waiting = 0
 
 
-def _begin_writing(fd: int, offset: int, size: int) -> None:
+def _begin_writing(fd: int) -> None:
     """Linux's sync_file_range, which waits for nothing; elsewhere the last fsync does it all.
 
     posix_fadvise could do it too, but drops the file from memory, and `verify` often comes next.
     """
     begin = getattr(ctypes.CDLL(None), "sync_file_range", None)
     if begin is not None:
-        begin(fd, ctypes.c_int64(offset), ctypes.c_int64(size), SYNC_FILE_RANGE_WRITE)
+        whole = ctypes.c_int64(0)
+        begin(fd, whole, whole, SYNC_FILE_RANGE_WRITE)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ packed length is what the codec's layout says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,18 +32,47 @@ from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
 MAX_HEAD: Final = 1 << 24
+STACK: Final = 1 << 20  # bytes of pages, decoded, up to which one call costs less than several
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedPage:
-    """A page whose digests held, its planes ready to decode."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """What pages of one codec and spec have in common."""
+
+    codec: Codec
+    spec: PageSpec
+    layout: Layout
+    sizes: tuple[int, ...]  # of the planes, packed
+    most: int  # pages that are worth decoding together
+
+
+class OpenedPage(NamedTuple):
+    """A page whose digests held, its planes not yet looked at."""
 
     header: ChunkHeader
     record: PageRecord
-    spec: PageSpec
+    kind: Kind
     table: Table
-    planes: dict[str, NDArray[Any]]
+    packed: Sequence[memoryview]
     packed_digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Neighbouring pages of one kind, their planes checked and ready to decode.
+
+    The heads of the second page follow those of the first, and so on: `kind` is that of one
+    tall page.
+    """
+
+    pages: tuple[OpenedPage, ...]
+    kind: Kind
+    planes: dict[str, NDArray[Any]]
+
+    def heads(self, at: int) -> range:
+        """The heads of one of the pages."""
+        count = self.pages[at].kind.spec.heads
+        return range(at * count, (at + 1) * count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +94,43 @@ class PageOpener:
         self.codecs = container_codecs(reader.manifest)
         self._coverage = Coverage(reader.manifest)
         self._bench = Bench()
-        self._layouts: dict[tuple[int, PageSpec], tuple[Layout, tuple[int, ...]]] = {}
+        self._kinds: dict[tuple[int, PageSpec], Kind] = {}
 
-    def page(self, each: Chunk) -> OpenedPage:
+    def stacks(self, chunks: Sequence[Chunk]) -> Iterator[Stack]:
+        """The pages of neighbouring PAGE chunks, in order, those of a kind together."""
+        pages = [self._open(each) for each in chunks]
+        for kind, group in groupby(pages, key=attrgetter("kind")):
+            alike = tuple(group)
+            for at in range(0, len(alike), kind.most):
+                yield self._stack(alike[at : at + kind.most])
+
+    def page(self, each: Chunk) -> Stack:
+        """A page by itself."""
+        return self._stack((self._open(each),))
+
+    def _open(self, each: Chunk) -> OpenedPage:
         payload = each.load()
         header = each.header
         body = header.offset + chunk.SIZE
         table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
         record = read_page_record(table.record, body)
-        spec = self._coverage.spec(record)
-        layout, sizes = self.layout(record.codec, spec)
-        self._check_packed(table, header, sizes)
+        kind = self._kind(record.codec, self._coverage.spec(record))
+        self._check_packed(table, header, kind.sizes)
         packed = coded.decode(table, payload, self._bench.decoder, body)
         digest = coded.packed_digest(chunk.PAGE, table.record, packed)
-        planes = unpack(layout, packed)
-        self.codecs[record.codec].check(planes, spec)
-        return OpenedPage(header, record, spec, table, planes, digest)
+        return OpenedPage(header, record, kind, table, packed, digest)
+
+    def _stack(self, pages: tuple[OpenedPage, ...]) -> Stack:
+        """CodecError unless an encoder can have written such planes."""
+        kind, packed = pages[0].kind, pages[0].packed
+        if len(pages) > 1:
+            tall = replace(kind.spec, heads=len(pages) * kind.spec.heads)
+            kind = self._kind(pages[0].record.codec, tall)
+            alike = zip(*(page.packed for page in pages), strict=True)
+            packed = [memoryview(b"".join(planes)) for planes in alike]
+        planes = unpack(kind.layout, packed)
+        kind.codec.check(planes, kind.spec)
+        return Stack(pages, kind, planes)
 
     def tensor(self, each: Chunk) -> OpenedTensor:
         payload = each.load()
@@ -106,28 +158,36 @@ class PageOpener:
         return source_header(self.manifest, bytes(data))
 
     def rows(
-        self, page: OpenedPage, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None
+        self, stack: Stack, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None
     ) -> NDArray[Any]:
-        """The bits of chosen heads and tokens, by their place in the page; alive in scratch."""
-        spec, planes = page.spec, page.planes
-        layout = self.layout(page.record.codec, spec)[0]
-        cut_after = not (_is_all(tokens, spec.tokens) or cuts_tokens(layout))
-        taken = range(spec.tokens) if cut_after else tokens
-        if not (_is_all(heads, spec.heads) and _is_all(taken, spec.tokens)):
-            planes = cut(layout, planes, _index(heads), _index(taken))
-            spec = PageSpec(len(heads), len(taken), spec.channels, spec.dtype)
+        """The bits of chosen heads of the stack and of chosen tokens; alive in scratch."""
+        spec = stack.kind.spec
+        if not (_is_all(tokens, spec.tokens) or cuts_tokens(stack.kind.layout)):
+            whole = self.rows(stack, heads, range(spec.tokens), dtype)
+            return np.ascontiguousarray(whole[:, _index(tokens)])
+        planes = stack.planes
+        if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
+            planes = cut(stack.kind.layout, planes, _index(heads), _index(tokens))
+            spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
         target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
         bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
-        self.codecs[page.record.codec].decode(planes, spec, Page(target, bits), self._bench.scratch)
-        return np.ascontiguousarray(bits[:, _index(tokens)]) if cut_after else bits
+        stack.kind.codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
+        return bits
 
-    def layout(self, codec: int, spec: PageSpec) -> tuple[Layout, tuple[int, ...]]:
-        """Layout and packed sizes; most pages of a container share theirs."""
-        found = self._layouts.get((codec, spec))
+    def all_rows(self, stack: Stack, dtype: DType | None = None) -> NDArray[Any]:
+        """The bits of every page of the stack, (pages * H, T, D); alive in scratch."""
+        spec = stack.kind.spec
+        return self.rows(stack, range(spec.heads), range(spec.tokens), dtype)
+
+    def _kind(self, codec: int, spec: PageSpec) -> Kind:
+        found = self._kinds.get((codec, spec))
         if found is None:
             layout = self.codecs[codec].layout(spec)
-            found = self._layouts[codec, spec] = layout, packed_sizes(layout)
-        return found
+            # Codecs treat each head for itself, so pages may be stacked along the heads.
+            tall = all(plane.axes.startswith("H") for plane in layout)
+            most = max(1, STACK // spec.nbytes) if tall else 1
+            found = Kind(self.codecs[codec], spec, layout, packed_sizes(layout), most)
+        return self._kinds.setdefault((codec, spec), found)
 
     @staticmethod
     def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[int]) -> None:

@@ -24,11 +24,15 @@ class Tally:
 
     pages: int = 0
     source_bytes: int = 0
+    packed_bytes: int = 0
+    stored_bytes: int = 0
     reasons: Counter[Reason] = field(default_factory=Counter)
 
     def add(self, page: EncodedPage) -> None:
         self.pages += 1
         self.source_bytes += page.source_bytes
+        self.packed_bytes += page.coded.packed
+        self.stored_bytes += page.coded.stored
         self.reasons[page.record.reason] += 1
 
 
@@ -49,6 +53,8 @@ class CompressReport(Report):
     pages: int
     raw_pages: dict[str, int]  # by reason
     source_bytes: int
+    packed_bytes: int  # of all planes, before entropy coding
+    stored_bytes: int  # of all planes, after it
     file_bytes: int
     ratio: float
     ratio_against: str
@@ -83,11 +89,14 @@ class StatsReport(Report):
     profiles: tuple[dict[str, Any], ...]
     content_root: str
     source_bytes: int
+    packed_bytes: int  # of all planes, before entropy coding
+    stored_bytes: int  # of all planes, after it
     file_bytes: int
     ratio: float
     ratio_against: str
     bits_per_element: float | None
     parts: dict[str, int]  # they sum to file_bytes
+    codecs: list[dict[str, Any]]
     planes: list[dict[str, Any]]
     roles: list[dict[str, Any]]
     layers: list[dict[str, Any]]
@@ -106,6 +115,8 @@ def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer
         pages=tally.pages,
         raw_pages={reason.word: count for reason, count in tally.reasons.items() if reason},
         source_bytes=source_bytes,
+        packed_bytes=tally.packed_bytes,
+        stored_bytes=tally.stored_bytes,
         file_bytes=end.file_length,
         ratio=round(source_bytes / end.file_length, 4),
         ratio_against=against(plan.manifest),

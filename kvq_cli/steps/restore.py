@@ -7,20 +7,23 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+from numpy.typing import NDArray
+
 from kvq_cli.capture.header import Header
-from kvq_cli.capture.slab import write_rows
+from kvq_cli.capture.slab import Block, write_blocks
 from kvq_cli.container import chunk
+from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import PageEntry
 from kvq_cli.container.reader import Reader
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import DigestError
 from kvq_cli.steps.audited import BATCH, Visitor
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener
+from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
 from kvq_cli.steps.target import Target
 from kvq_cli.steps.work import in_batches, in_order
@@ -39,7 +42,7 @@ class Cut:
 
 
 class Placer(Visitor):
-    """Writes what is wanted into the target; page and tensor may be called by many threads."""
+    """Writes what is wanted into the target; pages and tensor may be called by many threads."""
 
     def __init__(
         self,
@@ -48,8 +51,10 @@ class Placer(Visitor):
         target: Target,
         selection: Selection,
         dtype: DType | None,
+        wrote: Callable[[int], None],
     ) -> None:
         self._fd = fd
+        self.wrote = wrote  # told of bytes placed, on the story's own thread
         self._opener = opener
         self._target = target
         self._dtype = dtype
@@ -60,14 +65,14 @@ class Placer(Visitor):
             for layer in range(*span)
             if any((role, 0, layer) in target.slabs for role in part.roles)
         }
+        self._places: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
 
     def cut(self, key: PageKey) -> Cut | None:
         """What of this page is wanted; None if nothing is."""
         if (key.role, key.batch, key.layer) not in self._target.slabs:
             return None
-        wanted_heads, wanted_tokens = self._wanted[key.layer]
-        heads = self._opener.manifest.head_sets[key.head_set]
-        places = [at for at, head in enumerate(heads) if head in wanted_heads]
+        wanted_tokens = self._wanted[key.layer][1]
+        places, targets = self._heads(key.layer, key.head_set)
         start, stop = inside(wanted_tokens, key.start, key.stop)
         if not places or start == stop:
             return None
@@ -76,41 +81,75 @@ class Placer(Visitor):
             tokens = range(start - key.start, stop - key.start)
         else:
             tokens = [token - key.start for token in wanted_tokens[start:stop]]
-        targets = [wanted_heads.index(heads[at]) for at in places]
         return Cut(places, tokens, targets, start, stop)
 
-    def page(self, page: OpenedPage) -> Any:
+    def pages(self, stack: Stack) -> list[int]:
+        """Place what is wanted of each page; how many bytes that was."""
+        cuts = [self.cut(page.record.key) for page in stack.pages]
+        spec = stack.pages[0].kind.spec
+        whole = (spec.heads, spec.tokens)
+        if all(cut and (len(cut.heads), len(cut.tokens)) == whole for cut in cuts):
+            rows = self._opener.all_rows(stack, self._dtype)
+            parts = rows.reshape(len(cuts), *whole, spec.channels)
+            write_blocks(self._fd, map(self._block, stack.pages, cuts, parts))
+            return [part.nbytes for part in parts]
+        placed = [0] * len(cuts)
+        for at, (page, cut) in enumerate(zip(stack.pages, cuts, strict=True)):
+            if cut is not None:
+                heads = [stack.heads(at)[place] for place in cut.heads]
+                rows = self._opener.rows(stack, heads, cut.tokens, self._dtype)
+                write_blocks(self._fd, [self._block(page, cut, rows)])
+                placed[at] = rows.nbytes
+        return placed
+
+    def _block(self, page: OpenedPage, cut: Cut | None, rows: NDArray[Any]) -> Block:
+        assert cut is not None
         key = page.record.key
-        cut = self.cut(key)
-        if cut is not None:
-            slab = self._target.slabs[key.role, key.batch, key.layer]
-            rows = self._opener.rows(page, cut.heads, cut.tokens, self._dtype)
-            write_rows(self._fd, slab, cut.target_heads, cut.start, cut.stop, rows)
+        slab = self._target.slabs[key.role, key.batch, key.layer]
+        return Block(slab, cut.target_heads, cut.start, cut.stop, rows)
 
-    def tensor(self, piece: OpenedTensor) -> Any:
+    def _heads(self, layer: int, head_set: int) -> tuple[list[int], list[int]]:
+        """Wanted heads by their place in a page, and in the target; most pages share theirs."""
+        found = self._places.get((layer, head_set))
+        if found is None:
+            wanted = self._wanted[layer][0]
+            heads = self._opener.manifest.head_sets[head_set]
+            places = [at for at, head in enumerate(heads) if head in wanted]
+            found = places, [wanted.index(heads[at]) for at in places]
+            self._places[layer, head_set] = found
+        return found
+
+    def tensor(self, piece: OpenedTensor) -> int:
         offset = self._target.tensors.get(piece.tensor)
-        if offset is not None:
-            write_at(self._fd, offset + piece.at, piece.data)
+        if offset is None:
+            return 0
+        write_at(self._fd, offset + piece.at, piece.data)
+        return len(piece.data)
+
+    def took(self, _: ChunkHeader, found: Any) -> None:
+        self.wrote(found or 0)
 
 
-def restore_by_index(reader: Reader, opener: PageOpener, pool: Executor, placer: Placer) -> None:
+def restore_by_index(
+    reader: Reader, opener: PageOpener, pool: Executor | None, placer: Placer
+) -> None:
     """Read the pages that hold wanted rows, and no other."""
 
-    def place(entries: list[PageEntry]) -> None:
-        for entry in entries:
-            placer.page(page_of(reader, opener, entry))
+    def place(entries: list[PageEntry]) -> int:
+        return sum(sum(placer.pages(page_of(reader, opener, entry))) for entry in entries)
 
     wanted = (entry for entry in reader.entries() if placer.cut(entry.record.key) is not None)
-    for _ in in_order(pool, place, in_batches(wanted, lambda entry: entry.stored, BATCH)):
-        pass
+    for count in in_order(pool, place, in_batches(wanted, lambda entry: entry.stored, BATCH)):
+        placer.wrote(count)
 
 
-def page_of(reader: Reader, opener: PageOpener, entry: PageEntry) -> OpenedPage:
+def page_of(reader: Reader, opener: PageOpener, entry: PageEntry) -> Stack:
     """The page that the index describes; DigestError if another one lies there."""
-    page = opener.page(reader.page(entry))
+    stack = opener.page(reader.page(entry))
+    (page,) = stack.pages
     if page.record != entry.record or page.packed_digest != entry.packed_digest:
         raise DigestError("page is not the one that the index describes", entry.offset)
-    return page
+    return stack
 
 
 def write_at(fd: int, offset: int, buffer: Buffer) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from kvq_cli.container.entropy import Coder, Decoder
+from kvq_cli.digest import Buffer
 from kvq_cli.errors import UsageError
 from kvq_cli.numerics.scratch import Scratch
 
@@ -34,6 +35,11 @@ class Bench(threading.local):
         self.coder = Coder(level) if level else None
         self.decoder = Decoder()
 
+    def coders(self, planes: Sequence[Buffer]) -> list[Coder | None]:
+        """What codes each plane, and its like on neighbouring pages; None where it is stored."""
+        coder = self.coder
+        return [coder if coder and coder.pays(plane) else None for plane in planes]
+
 
 def silent(done: int, total: int) -> None:
     """Progress that nobody watches."""
@@ -47,9 +53,13 @@ def thread_count(asked: int) -> int:
 
 
 @contextmanager
-def thread_pool(threads: int) -> Iterator[Executor]:
-    """A pool whose waiting jobs are dropped when the story ends early."""
-    pool = ThreadPoolExecutor(thread_count(threads), thread_name_prefix="kvq")
+def thread_pool(threads: int) -> Iterator[Executor | None]:
+    """Threads besides the caller's, if any; waiting jobs are dropped when the story ends early."""
+    others = thread_count(threads) - 1
+    if others == 0:
+        yield None
+        return
+    pool = ThreadPoolExecutor(others, thread_name_prefix="kvq")
     try:
         yield pool
     finally:
@@ -71,13 +81,45 @@ def in_batches(jobs: Iterable[Job], size: Callable[[Job], int], limit: int) -> I
 
 
 def in_order(
-    pool: Executor, function: Callable[[Job], Result], jobs: Iterable[Job]
+    pool: Executor | None, function: Callable[[Job], Result], jobs: Iterable[Job]
 ) -> Iterator[Result]:
-    """function(job) for each job, in order; at most AHEAD jobs are under way."""
-    waiting: deque[Future[Result]] = deque()
+    """function(job) for each job, in order; at most AHEAD jobs are under way.
+
+    The caller is one of the threads: while the next result is not there it does what nobody
+    has begun, and without a pool everything. Jobs are drawn alike in both cases, so that a
+    failure to draw one is told at the same point whatever the number of threads.
+    """
+    waiting: deque[_Task[Job, Result]] = deque()
     for job in jobs:
-        waiting.append(pool.submit(function, job))
+        future = pool.submit(function, job) if pool else Future[Result]()
+        waiting.append(_Task(function, job, future))
         if len(waiting) >= AHEAD:
-            yield waiting.popleft().result()
+            yield _next(waiting)
     while waiting:
-        yield waiting.popleft().result()
+        yield _next(waiting)
+
+
+class _Task(Generic[Job, Result]):
+    """A job that waits for a thread of the pool, or for the caller."""
+
+    def __init__(self, function: Callable[[Job], Result], job: Job, future: Future[Result]) -> None:
+        self._function = function
+        self._job = job
+        self.future = future
+
+    def take_on(self) -> bool:
+        """Do the job here; False if somebody has begun it."""
+        if not self.future.cancel():
+            return False
+        self.future = Future()
+        try:
+            self.future.set_result(self._function(self._job))
+        except Exception as error:  # noqa: BLE001 - raised when it is this job's turn
+            self.future.set_exception(error)
+        return True
+
+
+def _next(waiting: deque[_Task[Job, Result]]) -> Result:
+    while not waiting[0].future.done() and any(task.take_on() for task in waiting):
+        pass
+    return waiting.popleft().future.result()

@@ -162,3 +162,71 @@ def test_write_fails() -> None:
     with pytest.raises(FileError) as refusal:
         write_rows(-1, slab_of_two(), [0], 0, 3, np.zeros((1, 3, 4), "<u2"))
     assert refusal.value.error_id == "E601"
+
+
+def pages_of(slab: Slab, step: int) -> list[module.Block]:
+    """A slab as blocks of `step` tokens, the last one shorter."""
+    cuts = [(at, min(at + step, slab.tokens)) for at in range(0, slab.tokens, step)]
+    return [
+        module.Block(slab, range(slab.heads), start, stop, bits)
+        for start, stop in cuts
+        for bits in [np.zeros((slab.heads, stop - start, slab.channels), slab.dtype.bits)]
+    ]
+
+
+@pytest.mark.parametrize("most", [2, 512])
+@pytest.mark.parametrize("axes", ["BLHTD", "BLTHD"])
+def test_neighbouring_blocks_go_together(axes, most, tmp_path, monkeypatch):
+    """Blocks have the bits of their rows; what lies side by side takes one call a head."""
+    expected = capture(tmp_path / "file", axes, "F16", LENGTHS)
+    monkeypatch.setattr(module, "MOST_BUFFERS", most)
+    fd = os.open(tmp_path / "copy", os.O_RDWR | os.O_CREAT)
+    os.truncate(fd, (tmp_path / "file").stat().st_size)
+    with Source(tmp_path / "file") as source:
+        for slab in slabs_of(Binding(source.header.tensors[1], Role.KEY, axes, 0)):
+            blocks = pages_of(slab, 3)
+            calls = []
+            with monkeypatch.context() as patch:
+                patch.setattr(source.__class__, "read_into", counted(calls, Source.read_into))
+                module.read_blocks(source, blocks)
+            rows = np.concatenate([block.rows for block in blocks], axis=1)
+            assert np.array_equal(rows, expected[slab.batch, slab.layer])
+            if axes == "BLHTD" and most > len(blocks) * slab.heads:
+                assert calls == [slab.offset]  # heads follow each other too
+            module.write_blocks(fd, blocks)
+        start = source.header.tensors[1].start
+    os.close(fd)
+    assert (tmp_path / "copy").read_bytes()[start:] == (tmp_path / "file").read_bytes()[start:]
+
+
+def counted(calls, read_into):
+    def counting(source, offset, *buffers):
+        calls.append(offset)
+        read_into(source, offset, *buffers)
+
+    return counting
+
+
+@pytest.mark.parametrize("least", [1, 5, 100])
+def test_short_reads_and_writes_go_on(least, tmp_path, monkeypatch):
+    """A system that takes a few bytes a call gets the rest in the next ones."""
+    expected = capture(tmp_path / "file", "BLHTD", "F16", LENGTHS)
+    reading, writing = os.preadv, os.pwritev
+
+    def few(views):
+        first = next(view for view in views if len(view))
+        return [first[:least]]
+
+    monkeypatch.setattr(os, "preadv", lambda fd, views, at: reading(fd, few(views), at))
+    monkeypatch.setattr(os, "pwritev", lambda fd, views, at: writing(fd, few(views), at))
+    fd = os.open(tmp_path / "copy", os.O_RDWR | os.O_CREAT)
+    with Source(tmp_path / "file") as source:
+        slab = slabs_of(Binding(source.header.tensors[1], Role.KEY, "BLHTD", 0))[0]
+        blocks = pages_of(slab, 3)
+        module.read_blocks(source, blocks)
+        module.write_blocks(fd, blocks)
+    rows = np.concatenate([block.rows for block in blocks], axis=1)
+    assert np.array_equal(rows, expected[0, 0])
+    written = (tmp_path / "copy").read_bytes()
+    os.close(fd)
+    assert written[slab.offset :] == expected[0, 0].tobytes()

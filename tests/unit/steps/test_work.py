@@ -30,22 +30,58 @@ def test_order_and_bound():
             assert len(drawn) <= at + AHEAD
 
 
-def test_a_failing_job_ends_the_story():
-    """The first failure in order is raised, and waiting jobs are dropped."""
-    started = []
-    gate = threading.Event()
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_failing_job_ends_the_story(threads):
+    """The first failure in order is raised, after the results before it; waiting jobs are dropped.
+
+    It is so for any number of threads.
+    """
+    started, results = [], []
 
     def work(job):
         started.append(job)
-        if job == 0:
-            gate.wait(5)
+        time.sleep(0.001)
+        if job in (3, 4):
             raise ValueError(job)
         return job
 
-    threading.Timer(0.05, gate.set).start()
-    with pytest.raises(ValueError, match="0"), thread_pool(1) as pool:
-        list(in_order(pool, work, range(100)))
-    assert len(started) <= AHEAD
+    with pytest.raises(ValueError, match="3"), thread_pool(threads) as pool:
+        results.extend(in_order(pool, work, range(100)))
+    assert results == [0, 1, 2]
+    assert len(started) <= 3 + AHEAD
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_failure_to_draw_a_job(threads):
+    """It is told when AHEAD jobs were drawn before it, whatever the number of threads."""
+    results = []
+
+    def jobs():
+        yield from range(20)
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"), thread_pool(threads) as pool:
+        results.extend(in_order(pool, abs, jobs()))
+    assert results == list(range(20 - AHEAD + 1))
+
+
+def test_the_caller_is_one_of_the_threads():
+    """One thread is the caller's; of two, the caller's does what the other has not begun."""
+    seen = set()
+
+    def work(job):
+        seen.add(threading.current_thread())
+        time.sleep(0.001)
+        return job
+
+    with thread_pool(1) as pool:
+        assert pool is None
+        assert list(in_order(pool, work, range(9))) == list(range(9))
+    assert seen == {threading.current_thread()}
+    with thread_pool(2) as pool:
+        assert list(in_order(pool, work, range(40))) == list(range(40))
+    assert threading.current_thread() in seen
+    assert len(seen) == 2
 
 
 def test_thread_count():
