@@ -92,6 +92,8 @@ def _text(report: Mapping[str, Any], common: options.Common) -> None:
     render.table(common, ("plane", "packed", "stored", "of packed"), rows)
     for reason, count in report["raw_pages"].items():
         render.say(f"raw pages: {count} {reason}")
+    for note in report["notes"]:
+        render.say(f"note: {note}")
     chosen = [row for row in report["errors"] if common.verbose or row["head"] is None]
     if not common.verbose:
         chosen = [row for row in chosen if row["layer"] is None]

@@ -10,6 +10,7 @@ Spec: formats/profile.md.
 from __future__ import annotations
 
 from kvq_cli.profile.builtin import builtin_names, load_object, load_profile, read_profile
+from kvq_cli.profile.caution import cautions
 from kvq_cli.profile.compat import from_kv_profile
 from kvq_cli.profile.model import (
     BOUNDS,
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "Storage",
     "builtin_names",
+    "cautions",
     "codec_table",
     "from_kv_profile",
     "load_object",

@@ -7,6 +7,9 @@ cure it (docs/adr/0013).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from kvq_cli.codecs import Codec
 from kvq_cli.codecs.gridded import Gridded
 from kvq_cli.profile.model import Profile
 from kvq_cli.words import Role
@@ -14,16 +17,23 @@ from kvq_cli.words import Role
 
 def cautions(profile: Profile) -> tuple[str, ...]:
     """Sentences, none for most profiles."""
-    risky = [
-        rule.codec
-        for rule in profile.rules
-        if rule.role is not Role.VALUE
-        and isinstance(rule.codec, Gridded)
-        and rule.codec.groups.axis == "token"
-    ]
+    risky = {
+        codec: None
+        for codec in _for_keys(profile)
+        if isinstance(codec, Gridded) and codec.groups.axis == "token"
+    }
     return tuple(
         f"keys in {codec.name} groups along tokens, {'less' if codec.centred else 'with'} their "
         f"channel means: {codec.width} bits are few where some channels are strong; int4 and kivi "
         "per channel are safer"
-        for codec in dict.fromkeys(risky)
+        for codec in risky
     )
+
+
+def _for_keys(profile: Profile) -> Iterator[Codec]:
+    """The codecs that some key may get."""
+    for rule in profile.rules:
+        if rule.role is not Role.VALUE:
+            yield rule.codec
+            if rule.layers is rule.heads is rule.tokens is None:
+                return

@@ -6,6 +6,7 @@ Spec: formats/report.md, section "stats". The parts sum to the file's size, alwa
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,12 @@ from kvq_cli.capture.slab import read_rows
 from kvq_cli.container import chunk, footer
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
+from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.preamble import padded
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.records import PageRecord
 from kvq_cli.digest import text
+from kvq_cli.profile import SCHEMA, cautions, parse_profile
 from kvq_cli.quality import Distortion, compare
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.expect import Comparison
@@ -132,6 +135,7 @@ class Measure(Visitor):
             raw_pages=dict(self._reasons),
             errors=self._error_rows(),
             broken=tuple(self._comparison.broken),
+            notes=tuple(_cautions(manifest)),
         )
 
     def _compared(self, capture: Capture, stack: Stack, at: int) -> list[Distortion]:
@@ -213,3 +217,10 @@ class _RoleSums:
         self.source += found.source_bytes
         self.packed += sum(plane[2] for plane in found.planes)
         self.stored += stored
+
+
+def _cautions(manifest: Manifest) -> Iterator[str]:
+    """What somebody should know of the profiles, once each."""
+    for each in manifest.profiles:
+        if Role.KEY.word in each["roles"] and each["profile"].get("schema") == SCHEMA:
+            yield from cautions(parse_profile(each["profile"]))

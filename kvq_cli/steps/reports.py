@@ -103,6 +103,7 @@ class StatsReport(Report):
     raw_pages: dict[str, int]
     errors: list[dict[str, Any]]  # empty without the capture
     broken: tuple[dict[str, str], ...]
+    notes: tuple[str, ...]
 
 
 def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer) -> CompressReport:
