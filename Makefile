@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long lint format check bench vectors vectors-check \
+.PHONY: help setup demo test test-long lint format check bench bench-peers vectors vectors-check \
 	docs docs-check sample-data build clean
 
 help: ## Print this list.
@@ -37,8 +37,12 @@ format: $(VENV)/.test ## Let ruff format the code and mend what it can.
 
 check: test ## All that CI runs.
 
-bench: $(VENV)/.test ## Measure speed against what a user has without kvq.
-	@$(BIN)/python tools/bench.py
+bench: $(VENV)/.test ## Measure speed against what a user has without kvq; BENCH="peers --quick" and such.
+	@$(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(VENV)/.test ## Install other packages into .venv-peers and measure kvq next to them.
+	@$(BIN)/python benchmarks/make_peers.py
+	@$(BIN)/python -m benchmarks peers $(BENCH)
 
 vectors: $(VENV)/.test ## Write the conformance vectors; only after the spec changed.
 	@for tool in $(VECTORS); do $(BIN)/python $$tool || { echo "$$tool failed"; exit 1; }; done

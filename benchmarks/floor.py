@@ -1,6 +1,6 @@
-"""bench_floor: the least that any Python tool with kvq's promises must do to halve a file.
+"""floor: the least that any Python tool with kvq's promises must do to halve a file.
 
-    python tools/bench_floor.py SOURCE TARGET
+    python benchmarks/floor.py SOURCE TARGET
 
 Import what kvq imports from others, read every byte of SOURCE and hash it, hash half as many
 bytes, write them to TARGET and sync. Two threads, no codec, no format, no checks: a bound

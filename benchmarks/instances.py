@@ -1,0 +1,63 @@
+"""instances: the codecs with the parameters that are measured, by the names tables show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Final, get_args, get_type_hints
+
+from kvq_cli.codecs import Codec
+from kvq_cli.codecs.registry import CODECS, codec_from_json, codec_to_json, names, newest
+
+# Name, codec, parameters. Scales are halves, as in the built-in profiles, unless a name says so.
+_NAMED: Final[tuple[tuple[str, str, Mapping[str, object]], ...]] = (
+    ("raw", "raw", {}),
+    ("lossless", "lossless", {}),
+    ("int8 token", "int8", {"scale": "f16"}),
+    ("int8 token f32 scale", "int8", {"scale": "f32"}),
+    ("int8 channel", "int8", {"scale": "f16", "axis": "channel"}),
+    ("int8 channel centred", "int8", {"scale": "f16", "axis": "channel", "center": True}),
+    ("fp8_e4m3", "fp8_e4m3", {"scale": "f16"}),
+    ("fp8_e4m3 f32 scale", "fp8_e4m3", {"scale": "f32"}),
+    ("fp8_e4m3 centred", "fp8_e4m3", {"scale": "f16", "center": True}),
+    ("fp8_e5m2", "fp8_e5m2", {"scale": "f16"}),
+    ("int4 g64", "int4", {"group": 64}),
+    ("int4 g64 centred", "int4", {"group": 64, "center": True}),
+    ("int4 g64 zero point", "int4", {"group": 64, "zero_point": True}),
+    ("int4 g32", "int4", {"group": 32}),
+    ("int4 g32 zero point", "int4", {"group": 32, "zero_point": True}),
+    ("kivi 8 channel g64", "kivi", {"bits": 8, "group": 64, "axis": "channel"}),
+    ("kivi 8 token g64", "kivi", {"bits": 8, "group": 64, "axis": "token"}),
+    ("kivi 4 channel g64", "kivi", {"bits": 4, "group": 64, "axis": "channel"}),
+    ("kivi 4 channel", "kivi", {"bits": 4, "group": 32, "axis": "channel"}),
+    ("kivi 4 token", "kivi", {"bits": 4, "group": 32, "axis": "token"}),
+    ("kivi 2 channel", "kivi", {"bits": 2, "group": 32, "axis": "channel"}),
+    ("kivi 2 token", "kivi", {"bits": 2, "group": 32, "axis": "token"}),
+    ("kivi 2 token g64", "kivi", {"bits": 2, "group": 64, "axis": "token"}),
+)
+
+
+def named() -> Mapping[str, Codec]:
+    """What tables show, in their order."""
+    return MappingProxyType(
+        {name: codec_from_json(codec, params, "") for name, codec, params in _NAMED}
+    )
+
+
+def every() -> Mapping[str, Codec]:
+    """Each codec with its defaults, then with one parameter changed at a time."""
+    return MappingProxyType({repr(codec): codec for name in names() for codec in _variants(name)})
+
+
+def _variants(name: str) -> Iterator[Codec]:
+    default = codec_from_json(name, {}, "")
+    yield default
+    kind = CODECS[name, newest(name)]
+    hints = get_type_hints(kind)
+    chosen: dict[str, Any] = codec_to_json(default)["params"]
+    for field in fields(kind):
+        hint = hints[field.name]
+        for value in (False, True) if hint is bool else get_args(hint):
+            if value != chosen[field.name]:
+                yield codec_from_json(name, {**chosen, field.name: value}, "")
