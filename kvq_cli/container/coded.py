@@ -52,12 +52,10 @@ class Table(NamedTuple):
     planes: tuple[PlaneEntry, ...]
 
 
-def code(
-    kind: bytes, record: bytes, planes: Sequence[Buffer], coders: Sequence[Coder | None]
-) -> Coded:
-    """The payload of `planes`; one that has no coder is stored."""
+def code(kind: bytes, record: bytes, planes: Sequence[Buffer], coder: Coder | None) -> Coded:
+    """The payload of `planes`; without a coder every plane is stored."""
     entries, stored = [], []
-    for plane, coder in zip(planes, coders, strict=True):
+    for plane in planes:
         frame = coder.code(plane) if coder else None
         stored.append(plane if frame is None else frame)
         entropy = STORED if frame is None else ZSTD

@@ -45,15 +45,14 @@ class Coder:
             )
         self._compressor = zstandard.ZstdCompressor(compression_params=parameters)
 
-    def pays(self, plane: Buffer) -> bool:
-        """Whether a plane, and its like on neighbouring pages, is worth coding."""
-        middle = len(plane) // 2
-        piece = memoryview(plane)[middle : middle + SAMPLE]
-        return len(plane) <= 4 * SAMPLE or self._coded(piece, 2 * LEAST_SAVING) is not None
-
     def code(self, plane: Buffer) -> bytes | None:
         """One frame, or None where the plane is better stored."""
-        return self._coded(memoryview(plane), LEAST_SAVING)
+        view = memoryview(plane)
+        if len(view) > 4 * SAMPLE:
+            middle = len(view) // 2
+            if self._coded(view[middle : middle + SAMPLE], 2 * LEAST_SAVING) is None:
+                return None
+        return self._coded(view, LEAST_SAVING)
 
     def _coded(self, plane: memoryview, part: int) -> bytes | None:
         """One frame, if it saves a `part`-th of the plane."""

@@ -18,7 +18,6 @@ from kvq_cli.capture.slab import Block, read_blocks
 from kvq_cli.codecs import Codec, NonFinite
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
-from kvq_cli.container.entropy import Coder
 from kvq_cli.container.records import PIECE, PageRecord, pack_source_record, pack_tensor_record
 from kvq_cli.digest import plain
 from kvq_cli.errors import CodecError
@@ -56,17 +55,15 @@ class Encoder:
 
     def front(self) -> Iterator[Coded]:
         """HEAD, and TENS for every tensor that is not stored as pages."""
-        source = self._source
-        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], [self._bench.coder])
+        source, coder = self._source, self._bench.coder
+        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
         for number, tensor in enumerate(source.header.tensors):
             if self._tensors[number].role is not None:
                 continue
             for at in range(0, tensor.nbytes, PIECE):
                 piece = bytearray(min(PIECE, tensor.nbytes - at))
                 source.read_into(tensor.start + at, piece)
-                yield code(
-                    chunk.TENS, pack_tensor_record(number, at), [piece], self._bench.coders([piece])
-                )
+                yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
         """All pages of a batch; neighbours of one kind go through their codec together."""
@@ -99,12 +96,11 @@ class Encoder:
         except CodecError:
             return [page for planned in group for page in self.encode(planned)]
         tall, bits = pack(codec.layout(page.spec), planes), raw_bytes(page.bits)
-        coders = self._bench.coders(_pieces(tall, sizes, 0))
         pages = []
         for at, planned in enumerate(group):
             record = PageRecord(planned.record.key, self._codecs[codec], reason)
             (source,) = _pieces([bits], [spec.nbytes], at)
-            pages.append(self._framed(record, _pieces(tall, sizes, at), source, coders))
+            pages.append(self._framed(record, _pieces(tall, sizes, at), source))
         return pages
 
     def _read(self, group: Sequence[PagePlan]) -> Page:
@@ -142,16 +138,12 @@ class Encoder:
         record = PageRecord(record.key, self._codecs[codec], reason)
         planes = codec.encode(page, self._bench.scratch)
         packed = pack(codec.layout(page.spec), planes)
-        return self._framed(record, packed, raw_bytes(page.bits), self._bench.coders(packed))
+        return self._framed(record, packed, raw_bytes(page.bits))
 
-    @staticmethod
     def _framed(
-        record: PageRecord,
-        packed: Sequence[memoryview],
-        bits: memoryview,
-        coders: Sequence[Coder | None],
+        self, record: PageRecord, packed: Sequence[memoryview], bits: memoryview
     ) -> EncodedPage:
-        coded = code(chunk.PAGE, record.pack(), packed, coders)
+        coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
         return EncodedPage(coded, record, plain(bits), len(bits))
 
 

@@ -15,19 +15,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.capture.header import Header
 from kvq_cli.codecs import Codec
-from kvq_cli.codecs.registry import codec_from_json, codec_to_json
 from kvq_cli.container import chunk, coded
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Table
 from kvq_cli.container.coverage import Coverage
-from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, Chunk, Reader
 from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
-from kvq_cli.errors import CaptureError, ContainerError, ProfileError
+from kvq_cli.errors import ContainerError
 from kvq_cli.page import Page
 from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
+from kvq_cli.steps.promised import container_codecs, source_header
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
@@ -194,41 +193,6 @@ class PageOpener:
         coded.check_sizes(table, sizes, header.offset + chunk.SIZE)
         if sum(sizes) != header.packed:
             raise ContainerError("E304", "packed length is not that of the planes", header.offset)
-
-
-def source_header(manifest: Manifest, raw: bytes) -> Header:
-    """The header of the source file; ContainerError unless the manifest describes it."""
-    size = len(raw) + sum(tensor.nbytes for tensor in manifest.tensors)
-    try:
-        header = parse_header(raw, size)
-    except CaptureError as error:
-        raise ContainerError("E304", f"source header: {error}") from error
-    found = [(each.name, each.dtype, each.shape) for each in header.tensors]
-    if found != [(each.name, each.dtype, each.shape) for each in manifest.tensors]:
-        raise ContainerError("E304", "source header and manifest list other tensors")
-    if len(header.raw) != len(raw):
-        raise ContainerError("E304", "source header is shorter than its chunk")
-    return header
-
-
-def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
-    """The codecs that the header names; unknown ones are refused."""
-    try:
-        codecs = tuple(
-            codec_from_json(
-                each["name"],
-                each["params"],
-                f"/content/codecs/{at}/params",
-                revision=each["revision"],
-            )
-            for at, each in enumerate(manifest.codecs)
-        )
-    except ProfileError as error:
-        raise ContainerError("E304", f"header {error}", 64) from error
-    for codec, each in zip(codecs, manifest.codecs, strict=True):
-        if codec_to_json(codec) != each:
-            raise ContainerError("E304", f"header: codec {codec.name} is not named in full", 64)
-    return codecs
 
 
 def _is_all(places: Sequence[int], count: int) -> bool:

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from kvq_cli.container.entropy import Coder, Decoder
-from kvq_cli.digest import Buffer
 from kvq_cli.errors import UsageError
 from kvq_cli.numerics.scratch import Scratch
 
@@ -34,11 +33,6 @@ class Bench(threading.local):
         self.scratch = Scratch()
         self.coder = Coder(level) if level else None
         self.decoder = Decoder()
-
-    def coders(self, planes: Sequence[Buffer]) -> list[Coder | None]:
-        """What codes each plane, and its like on neighbouring pages; None where it is stored."""
-        coder = self.coder
-        return [coder if coder and coder.pays(plane) else None for plane in planes]
 
 
 def silent(done: int, total: int) -> None:

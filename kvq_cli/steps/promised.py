@@ -1,0 +1,47 @@
+"""promised: what a container's header promises of its source and codecs, checked.
+
+Spec: formats/container.md, section "Header".
+"""
+
+from __future__ import annotations
+
+from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.codecs import Codec
+from kvq_cli.codecs.registry import codec_from_json, codec_to_json
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.errors import CaptureError, ContainerError, ProfileError
+
+
+def source_header(manifest: Manifest, raw: bytes) -> Header:
+    """The header of the source file; ContainerError unless the manifest describes it."""
+    size = len(raw) + sum(tensor.nbytes for tensor in manifest.tensors)
+    try:
+        header = parse_header(raw, size)
+    except CaptureError as error:
+        raise ContainerError("E304", f"source header: {error}") from error
+    found = [(each.name, each.dtype, each.shape) for each in header.tensors]
+    if found != [(each.name, each.dtype, each.shape) for each in manifest.tensors]:
+        raise ContainerError("E304", "source header and manifest list other tensors")
+    if len(header.raw) != len(raw):
+        raise ContainerError("E304", "source header is shorter than its chunk")
+    return header
+
+
+def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
+    """The codecs that the header names; unknown ones are refused."""
+    try:
+        codecs = tuple(
+            codec_from_json(
+                each["name"],
+                each["params"],
+                f"/content/codecs/{at}/params",
+                revision=each["revision"],
+            )
+            for at, each in enumerate(manifest.codecs)
+        )
+    except ProfileError as error:
+        raise ContainerError("E304", f"header {error}", 64) from error
+    for codec, each in zip(codecs, manifest.codecs, strict=True):
+        if codec_to_json(codec) != each:
+            raise ContainerError("E304", f"header: codec {codec.name} is not named in full", 64)
+    return codecs
