@@ -103,6 +103,9 @@ def _human(common: options.Common) -> Any:
             for profile in report["profiles"]:
                 roles = "+".join(profile["roles"])
                 render.say(f"  {roles}: profile {profile['name']} {profile['digest']}", err=True)
+            packed, stored = report["packed_bytes"], report["stored_bytes"]
+            saved = f"{render.size(packed - stored)} of {render.size(packed)}"
+            render.say(f"  entropy coding saved {saved}", err=True)
             render.say(f"  content_root {report['content_root']}", err=True)
 
     return human
