@@ -17,7 +17,7 @@ _NAMED: Final[tuple[tuple[str, str, Mapping[str, object]], ...]] = (
     ("int8 token", "int8", {"scale": "f16"}),
     ("int8 token f32 scale", "int8", {"scale": "f32"}),
     ("int8 channel", "int8", {"scale": "f16", "axis": "channel"}),
-    ("int8 channel centred", "int8", {"scale": "f16", "axis": "channel", "center": True}),
+    ("int8 token centred", "int8", {"scale": "f16", "center": True}),
     ("fp8_e4m3", "fp8_e4m3", {"scale": "f16"}),
     ("fp8_e4m3 f32 scale", "fp8_e4m3", {"scale": "f32"}),
     ("fp8_e4m3 centred", "fp8_e4m3", {"scale": "f16", "center": True}),
