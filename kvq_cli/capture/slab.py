@@ -14,8 +14,9 @@ rows picked out of it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -79,14 +80,7 @@ def read_rows(
 
 def read_blocks(source: Source, blocks: Iterable[Block]) -> None:
     """Fill the rows of every block; what lies side by side in the file is read in one go."""
-    runs: list[Run] = []
-    for block in blocks:
-        _check(block)
-        if block.slab.token_stride == block.slab.row_size:
-            runs += _runs(block)
-        else:
-            _read_tiles(source, block)
-    for at, buffers in _side_by_side(runs):
+    for at, buffers in _gathered(blocks, partial(_read_tiles, source)):
         source.read_into(at, *buffers)
 
 
@@ -99,15 +93,22 @@ def write_rows(
 
 def write_blocks(fd: int, blocks: Iterable[Block]) -> None:
     """The inverse of read_blocks."""
+    for at, buffers in _gathered(blocks, partial(_write_tiles, fd)):
+        _write(fd, at, buffers)
+
+
+def _gathered(
+    blocks: Iterable[Block], by_tiles: Callable[[Block], None]
+) -> Iterator[tuple[int, list[memoryview]]]:
+    """What lies in one piece; a block whose tokens are apart goes by tiles instead."""
     runs: list[Run] = []
     for block in blocks:
         _check(block)
         if block.slab.token_stride == block.slab.row_size:
             runs += _runs(block)
         else:
-            _write_tiles(fd, block)
-    for at, buffers in _side_by_side(runs):
-        _write(fd, at, buffers)
+            by_tiles(block)
+    return _side_by_side(runs)
 
 
 def _read_tiles(source: Source, block: Block) -> None:
