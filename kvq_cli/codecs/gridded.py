@@ -44,7 +44,6 @@ PARTS: Final = 16  # of a scale, that zeros count
 # numbers of a magnitude lie 1024 to 2048 times closer together, so little is lost by it.
 REACH: Final = 1792
 MAX_ZERO: Final = 28687  # 16 · REACH, and half a unit of rounding of an f16 scale
-LEAST: Final = np.float32(2.0**-149)  # the least subnormal number
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ class Gridded(Codec):
         furthest = np.maximum(np.abs(low), np.abs(high))
         reach = furthest * np.float32(self._steps / REACH)
         # A product that was rounded down to a subnormal would let zeros pass their end.
-        peaks = np.maximum(half, reach + np.minimum(furthest, LEAST))
+        peaks = np.maximum(half, reach + np.minimum(furthest, scales.LEAST))
         stored = scales.stored(peaks, self._steps, self.scale, self.name, parts=PARTS)
         divisor = scales.Divisor.by(scales.wide(stored))
         zeros = np.rint(divisor.groups(low) * np.float32(PARTS))

@@ -91,11 +91,7 @@ def gather(
     words = values.view(np.uint32)
     rounded = scratch.take("gather", values.shape, np.uint32)
     width = 16 if dtype is DType.BF16 else 13
-    np.right_shift(words, width, out=rounded)
-    np.bitwise_and(rounded, 1, out=rounded)
-    np.add(rounded, words, out=rounded)
-    np.add(rounded, (1 << (width - 1)) - 1, out=rounded)
-    np.right_shift(rounded, width, out=rounded)
+    shift_rounded(words, width, rounded)
     if dtype is DType.F16 and signs is None:
         np.right_shift(words, 16, out=words)
         np.bitwise_and(words, 0x8000, out=words)
@@ -106,6 +102,15 @@ def gather(
         np.copyto(wide, signs)
         np.bitwise_and(wide, -0x8000, out=wide)
         np.bitwise_or(out, wide.view(np.uint16), out=out)
+
+
+def shift_rounded(words: NDArray[np.uint32], width: int, out: NDArray[np.uint32]) -> None:
+    """Words shifted right, rounded half to even; none may overflow."""
+    np.right_shift(words, width, out=out)
+    np.bitwise_and(out, 1, out=out)
+    np.add(out, words, out=out)
+    np.add(out, (1 << (width - 1)) - 1, out=out)
+    np.right_shift(out, width, out=out)
 
 
 def narrow(values: NDArray[np.float32], dtype: DType, out: NDArray[Any], scratch: Scratch) -> None:
@@ -138,11 +143,16 @@ def patch(
         np.put(out, places, precise(values.reshape(-1)[places]))
 
 
-def _small_halves(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Magnitudes below 2**-14: one unit in the last place of 0.5 is 2**-24, their spacing."""
-    words = (np.abs(values) + np.float32(0.5)).view(np.uint32) - np.uint32(0x3F000000)
-    signs = values.view(np.uint32) >> 16 & 0x8000
-    return (words | signs).astype(np.uint16)
+def _small_halves(values: NDArray[np.float32]) -> NDArray[Any]:
+    # One unit in the last place of 0.5 is 2**-24, the spacing of half-precision subnormals.
+    return subnormals(values, np.float32(0.5), 16)
+
+
+def subnormals(values: NDArray[np.float32], magic: np.float32, width: int) -> NDArray[Any]:
+    """Small values in a format of so many bits, whose subnormals lie a unit of `magic` apart."""
+    words = (np.abs(values) + magic).view(np.uint32) - magic.view(np.uint32)
+    signs = values.view(np.uint32) >> (32 - width) & (1 << (width - 1))
+    return (words | signs).astype(f"<u{width // 8}")
 
 
 def convert(

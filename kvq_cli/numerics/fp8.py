@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.bits import patch
+from kvq_cli.numerics.bits import patch, shift_rounded, subnormals
 from kvq_cli.numerics.scratch import Scratch
 
 
@@ -43,11 +43,7 @@ class Float8:
         words = values.view(np.uint32)
         rounded = scratch.take("fp8", values.shape, np.uint32)
         shift = 23 - self.mantissa
-        np.right_shift(words, shift, out=rounded)
-        np.bitwise_and(rounded, 1, out=rounded)
-        np.add(rounded, words, out=rounded)
-        np.add(rounded, (1 << (shift - 1)) - 1, out=rounded)
-        np.right_shift(rounded, shift, out=rounded)
+        shift_rounded(words, shift, rounded)
         # Sign, 8 bits of exponent, mantissa: 11 or 12 bits.
         codes = scratch.take("fp8.codes", values.shape, np.uint16)
         np.copyto(codes, rounded, casting="unsafe")
@@ -71,11 +67,8 @@ class Float8:
         np.bitwise_and(words, _KEPT[self.mantissa], out=words)
         np.multiply(out, np.float32(math.ldexp(1.0, 127 - self.bias)), out=out)
 
-    def _small(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        magic = np.float32(math.ldexp(1.0, 24 - self.bias - self.mantissa))
-        words = (np.abs(values) + magic).view(np.uint32) - magic.view(np.uint32)
-        signs = values.view(np.uint32) >> 24 & 0x80
-        return (words | signs).astype(np.uint8)
+    def _small(self, values: NDArray[np.float32]) -> NDArray[Any]:
+        return subnormals(values, np.float32(math.ldexp(1.0, 24 - self.bias - self.mantissa)), 8)
 
 
 # The sign, four or five exponent bits and the mantissa, where decode puts them.

@@ -32,7 +32,7 @@ _LIFT: Final = np.float32(2.0**64)  # brings groups with a subnormal scale into 
 _ONE: Final = np.float32(1)
 _ZERO: Final = np.float32(0)
 _NORMAL: Final = np.float32(2.0**-126)
-_LEAST: Final = np.float32(2.0**-149)
+LEAST: Final = np.float32(2.0**-149)  # the least subnormal number
 
 
 def stored(
@@ -51,7 +51,7 @@ def _whole(
     if scales.min() < _NORMAL * parts:
         tiny = (scales < _NORMAL * parts) & (peaks > 0)
         lifted = peaks[tiny] * _LIFT / np.float32(largest)
-        scales[tiny] = np.ceil(lifted * np.float32(2.0**85 / parts)) * (_LEAST * parts)
+        scales[tiny] = np.ceil(lifted * np.float32(2.0**85 / parts)) * (LEAST * parts)
     return scales
 
 
