@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from typing import NoReturn
 
 from kvq_cli import __version__
 
 
-def main() -> None:
+def main() -> NoReturn:
+    """Answer, and end at once: freeing what is over anyway takes a tenth of a short command."""
+    code = answer()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        sys.exit(code)  # which tells of it
+    os._exit(code)
+
+
+def answer() -> int:
+    """The exit code of what the command line asks for."""
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"kvq {__version__}")  # noqa: T201 - the answer
-        return
+        return 0
     # Bytes never depend on it; without it BLAS starts a thread a core that kvq does not use.
     for library in ("OPENBLAS", "MKL", "OMP"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     _hold_streams()
+    gc.disable()  # what is imported stays
     try:
         from kvq_cli.cli.run import run
     except KeyboardInterrupt:  # before run could say it in one line
-        sys.exit(130)
-    sys.exit(run(sys.argv[1:]))
+        return 130
+    gc.enable()
+    return run(sys.argv[1:])
 
 
 def _hold_streams() -> None:

@@ -48,7 +48,7 @@ from kvq_cli.steps.plan import Plan, make_plan
 from kvq_cli.steps.restore import Placer, head_of, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import new_target, source_target
-from kvq_cli.steps.work import Progress, in_order, silent, thread_pool
+from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
 
 ProfileSource: TypeAlias = str | Path | Profile
@@ -98,7 +98,7 @@ def write_container(
     encoder = Encoder(plan)
     writer = Writer(plan.manifest, write)
     total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.role is not None)
-    with thread_pool(threads) as pool:
+    with workers(threads, encoder.room) as pool:
         for front in encoder.front():
             writer.append(front)
         for batch in in_order(pool, encoder.encode_batch, batches(plan.pages())):
@@ -140,7 +140,7 @@ def decompress(
             write_at(fd, 0, aim.header)
             return Placer(fd, opener, aim, wanted, dtype, output.wrote)
 
-        with thread_pool(threads) as pool:
+        with workers(threads) as pool:
             if wanted.cuts and reader.source.seekable:
                 opener = PageOpener(reader)
                 placer = begin(opener, head_of(reader, opener))
@@ -166,7 +166,7 @@ def verify(
     path = Path(source)
     if quick and against:
         raise UsageError("E101", "--quick reads no pages, so --against has nothing to compare")
-    with open_reader(path) as reader, ExitStack() as stack, thread_pool(threads) as pool:
+    with open_reader(path) as reader, ExitStack() as stack, workers(threads) as pool:
         capture = stack.enter_context(capture_input(Path(against))) if against else None
         compared = expect.Comparison(capture)
         if quick:
@@ -216,7 +216,7 @@ def stats(
         else:
             container = stack.enter_context(byte_source(path))
             capture = stack.enter_context(capture_input(Path(against))) if against else None
-        with thread_pool(threads) as pool:
+        with workers(threads) as pool:
             reader = Reader(container)
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)

@@ -8,9 +8,8 @@ the index and single pages of a file. Neither decodes: that is for whoever knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, Self
 
 from kvq_cli.container import chunk, index, preamble
@@ -31,10 +30,10 @@ SOURCE_RECORD: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A chunk on the way: `load` reads its payload and checks padding and digest."""
+    """A chunk on the way: its header, and what follows up to the next one if it was read."""
 
     header: ChunkHeader
-    load: Callable[[], memoryview]
+    raw: memoryview | None = None  # None: it lies in the file
 
 
 class Reader:
@@ -64,20 +63,32 @@ class Reader:
         """Every chunk in file order, up to the index root. Sequence numbers are checked."""
         at = self.first_chunk
         for sequence in range(1 << 32):
-            header = chunk.read_chunk_header(bytes(self._forward.take(at, chunk.SIZE)), at)
+            header = chunk.read_chunk_header(self._header(at), at)
             if header.sequence != sequence:
                 raise ContainerError(
                     "E304", f"chunk number {header.sequence}, {sequence} is next", at
                 )
-            raw = self._forward.take(at + chunk.SIZE, self._padded(header))
-            if header.type != chunk.INDX:
-                yield Chunk(header, partial(self._payload, header, raw))
-            else:
-                payload = self._payload(header, raw)
-                yield Chunk(header, payload.toreadonly)
-                if index.kind_of(payload, at) == index.ROOT:
-                    return
-            at += chunk.SIZE + len(raw)
+            following = at + chunk.SIZE
+            size = self._padded(header)
+            raw = None if self.source.seekable else self._forward.take(following, size)
+            found = Chunk(header, raw)
+            yield found
+            if header.type == chunk.INDX and index.kind_of(self.load(found), at) == index.ROOT:
+                return
+            at = following + size
+
+    def load(self, found: Chunk) -> memoryview:
+        """The payload of a chunk; its digest and padding hold."""
+        (payload,) = self.load_all([found])
+        return payload
+
+    def load_all(self, found: Sequence[Chunk]) -> list[memoryview]:
+        """The payloads of chunks that follow each other, read in one go."""
+        begin = found[0].header.offset + chunk.SIZE
+        last = found[-1].header
+        end = last.offset + chunk.SIZE + self._padded(last)
+        whole = memoryview(self.source.read(begin, end - begin) if found[0].raw is None else b"")
+        return [self._payload(each, whole, begin) for each in found]
 
     def footer_after(self, root: ChunkHeader) -> Footer:
         """The footer behind the index root, where a forward reader meets it."""
@@ -107,14 +118,14 @@ class Reader:
         root = self.chunk_at(end.index_offset)
         if end.chunks != root.header.sequence + 1:
             raise ContainerError("E304", "footer and index differ", end.index_offset)
-        leaves = index.read_root(root.load(), end.index_offset)
+        leaves = index.read_root(self.load(root), end.index_offset)
         if end.pages != sum(leaf.count for leaf in leaves):
             raise ContainerError("E304", "footer and index differ in pages", end.index_offset)
         for leaf in leaves:
             node = self.chunk_at(leaf.offset)
             if node.header.digest != leaf.digest or node.header.sequence != leaf.sequence:
                 raise DigestError("index leaf is not the one its root names", leaf.offset)
-            first, entries = index.read_leaf(node.load(), leaf.offset)
+            first, entries = index.read_leaf(self.load(node), leaf.offset)
             if (first, len(entries)) != (leaf.first, leaf.count):
                 raise ContainerError("E304", "index leaf and root differ", leaf.offset)
             for entry in entries:
@@ -134,23 +145,25 @@ class Reader:
         """The chunk at an offset that an index or footer gave."""
         if offset < self.first_chunk or offset % self.alignment:
             raise ContainerError("E304", f"no chunk can lie at {offset}", offset)
-        header = chunk.read_chunk_header(self.source.read(offset, chunk.SIZE), offset)
+        return Chunk(chunk.read_chunk_header(self.source.read(offset, chunk.SIZE), offset))
 
-        def load() -> memoryview:
-            raw = self.source.read(offset + chunk.SIZE, self._padded(header))
-            return self._payload(header, memoryview(raw))
-
-        return Chunk(header, load)
+    def _header(self, at: int) -> bytes:
+        """A chunk header, on the way through the file."""
+        if self.source.seekable:
+            return self.source.read(at, chunk.SIZE)
+        return bytes(self._forward.take(at, chunk.SIZE))
 
     def _padded(self, header: ChunkHeader) -> int:
         """Bytes from the end of a chunk header to the next chunk."""
         return preamble.padded(chunk.SIZE + header.stored, self.alignment) - chunk.SIZE
 
-    def _payload(self, header: ChunkHeader, raw: memoryview) -> memoryview:
-        """The payload in `raw`, which goes on to the next chunk; digest and padding held."""
-        begin = header.offset + chunk.SIZE
-        if len(raw) < self._padded(header):
-            raise ContainerError("E302", "file ends inside a chunk", begin + len(raw))
+    def _payload(self, found: Chunk, whole: memoryview, begin: int) -> memoryview:
+        """The payload of one of the chunks that are in `whole`, which begins at `begin`."""
+        header, size = found.header, self._padded(found.header)
+        at = header.offset + chunk.SIZE
+        raw = whole[at - begin :][:size] if found.raw is None else found.raw
+        if len(raw) < size:
+            raise ContainerError("E302", "file ends inside a chunk", at + len(raw))
         payload = raw[: header.stored]
         chunk.check_payload(header, self.digest, payload)
         self._check_zero(bytes(raw[header.stored :]))

@@ -48,7 +48,7 @@ class _Seen(NamedTuple):
     """What the audit needs of a chunk, without its planes."""
 
     header: ChunkHeader
-    payload: memoryview | None = None
+    payload: bytes | None = None
     record: PageRecord | None = None
     piece: tuple[int, int, int] | None = None
     packed: bytes | None = None
@@ -96,7 +96,7 @@ def _opened(batch: list[Chunk], opener: PageOpener, visitor: Visitor) -> list[_S
                 packed, found = piece.packed_digest, visitor.tensor(piece)
                 seen.append(_Seen(piece.header, piece=place, packed=packed, found=found))
         else:
-            seen += map(_index_or_skipped, group)
+            seen += (_index_or_skipped(opener.reader, each) for each in group)
     return seen
 
 
@@ -106,26 +106,26 @@ def check_stored(reader: Reader, pool: Executor | None, progress: Progress) -> F
     def loaded(each: Chunk) -> _Seen:
         header = each.header
         if header.type == chunk.PAGE:
-            record = bytes(each.load()[:PAGE_RECORD])
+            record = bytes(reader.load(each)[:PAGE_RECORD])
             return _Seen(header, record=read_page_record(record, header.offset + chunk.SIZE))
         if header.type == chunk.TENS:
-            record = bytes(each.load()[:TENSOR_RECORD])
+            record = bytes(reader.load(each)[:TENSOR_RECORD])
             tensor, at = read_tensor_record(record, header.offset + chunk.SIZE)
             return _Seen(header, piece=(tensor, at, header.packed), packed=b"")
-        return _index_or_skipped(each)
+        return _index_or_skipped(reader, each)
 
     chunks = reader.walk()
     head = next(chunks)
-    head.load()
+    reader.load(head)
     jobs = _jobs(pool, lambda batch: [loaded(each) for each in batch], chunks)
     seen = _told(jobs, reader, progress)
     return _audit(reader, head, seen, Visitor(), content=False)
 
 
-def _index_or_skipped(each: Chunk) -> _Seen:
+def _index_or_skipped(reader: Reader, each: Chunk) -> _Seen:
     """The payload of an index chunk; of any other only that its digest holds."""
-    payload = each.load()
-    return _Seen(each.header, payload=payload if each.header.type == chunk.INDX else None)
+    payload = reader.load(each)
+    return _Seen(each.header, payload=bytes(payload) if each.header.type == chunk.INDX else None)
 
 
 def _audit(
@@ -150,11 +150,12 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
     elif seen.piece is not None and seen.packed is not None:
         audit.tensor(header, seen.piece, seen.packed)
     elif header.type == chunk.INDX and seen.payload is not None:
-        if index.kind_of(seen.payload, header.offset) == index.LEAF:
-            audit.leaf(header, seen.payload)
-            visitor.leaf(seen.payload, header.offset)
+        payload = memoryview(seen.payload)
+        if index.kind_of(payload, header.offset) == index.LEAF:
+            audit.leaf(header, payload)
+            visitor.leaf(payload, header.offset)
         else:
-            audit.root(header, seen.payload)
+            audit.root(header, payload)
     elif header.ancillary:
         audit.ancillary(header)
     else:

@@ -52,6 +52,13 @@ class Encoder:
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
         self._bench = Bench(storage.level if storage.entropy == "zstd" else None)
+        self._largest = plan.largest_page
+
+    @property
+    def room(self) -> int:
+        """Bytes that hold what `encode_batch` gives back: no page is stored larger than it was,
+        but by its framing, unless its profile insists."""
+        return 2 * BATCH + self._largest
 
     def front(self) -> Iterator[Coded]:
         """HEAD, and TENS for every tensor that is not stored as pages."""

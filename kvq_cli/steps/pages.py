@@ -89,6 +89,7 @@ class PageOpener:
     """Checks chunks and decodes their planes; safe to call from many threads."""
 
     def __init__(self, reader: Reader) -> None:
+        self.reader = reader
         self.manifest = reader.manifest
         self.codecs = container_codecs(reader.manifest)
         self._coverage = Coverage(reader.manifest)
@@ -97,7 +98,8 @@ class PageOpener:
 
     def stacks(self, chunks: Sequence[Chunk]) -> Iterator[Stack]:
         """The pages of neighbouring PAGE chunks, in order, those of a kind together."""
-        pages = [self._open(each) for each in chunks]
+        payloads = self.reader.load_all(chunks)
+        pages = [self._open(each.header, raw) for each, raw in zip(chunks, payloads, strict=True)]
         for kind, group in groupby(pages, key=attrgetter("kind")):
             alike = tuple(group)
             for at in range(0, len(alike), kind.most):
@@ -105,11 +107,9 @@ class PageOpener:
 
     def page(self, each: Chunk) -> Stack:
         """A page by itself."""
-        return self._stack((self._open(each),))
+        return self._stack((self._open(each.header, self.reader.load(each)),))
 
-    def _open(self, each: Chunk) -> OpenedPage:
-        payload = each.load()
-        header = each.header
+    def _open(self, header: ChunkHeader, payload: memoryview) -> OpenedPage:
         body = header.offset + chunk.SIZE
         table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
         record = read_page_record(table.record, body)
@@ -132,7 +132,7 @@ class PageOpener:
         return Stack(pages, kind, planes)
 
     def tensor(self, each: Chunk) -> OpenedTensor:
-        payload = each.load()
+        payload = self.reader.load(each)
         body = each.header.offset + chunk.SIZE
         table = coded.read_table(chunk.TENS, TENSOR_RECORD, payload, body)
         tensor, at = read_tensor_record(table.record, body)
@@ -147,7 +147,7 @@ class PageOpener:
 
     def head(self, each: Chunk) -> Header:
         """The source file's header; it must list the tensors that the manifest lists."""
-        payload = each.load()
+        payload = self.reader.load(each)
         body = each.header.offset + chunk.SIZE
         table = coded.read_table(chunk.HEAD, SOURCE_RECORD, payload, body)
         if table.record != bytes(SOURCE_RECORD) or each.header.packed > MAX_HEAD:

@@ -48,6 +48,17 @@ class Plan:
     codecs: tuple[Codec, ...]
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
 
+    @property
+    def largest_page(self) -> int:
+        """Bytes that no page of the capture passes."""
+        return max(
+            (
+                slab.heads * min(slab.tokens, self.profiles[role].page_tokens) * slab.row_size
+                for (role, _, _), slab in self.capture.slabs.items()
+            ),
+            default=0,
+        )
+
     def pages(self) -> Iterator[PagePlan]:
         """In container order."""
         numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}

@@ -17,9 +17,11 @@ from typing import Final, Generic, TypeAlias, TypeVar
 from kvq_cli.container.entropy import Coder, Decoder
 from kvq_cli.errors import UsageError
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.steps.forks import Forks, may_fork
 
 # Jobs under way: enough to keep every thread busy, few enough to bound memory.
 AHEAD: Final = 2 + 2 * (os.cpu_count() or 1)
+ROOM: Final = 1 << 23  # bytes of a result that a worker process can give back
 
 Progress: TypeAlias = Callable[[int, int], None]  # bytes done; bytes in all, 0 if not known
 Job = TypeVar("Job")
@@ -47,13 +49,20 @@ def thread_count(asked: int) -> int:
 
 
 @contextmanager
-def thread_pool(threads: int) -> Iterator[Executor | None]:
-    """Threads besides the caller's, if any; waiting jobs are dropped when the story ends early."""
+def workers(threads: int, room: int = ROOM) -> Iterator[Executor | None]:
+    """Processes or threads besides the caller's thread; the jobs that wait go with the story.
+
+    Processes where they can be forked: threads hand Python's lock to and fro.
+    """
     others = thread_count(threads) - 1
     if others == 0:
         yield None
         return
-    pool = ThreadPoolExecutor(others, thread_name_prefix="kvq")
+    pool: Executor
+    if may_fork():
+        pool = Forks(others, room)
+    else:
+        pool = ThreadPoolExecutor(others, thread_name_prefix="kvq")
     try:
         yield pool
     finally:

@@ -30,6 +30,37 @@ def test_threads(profile, capture, tmp_path):
     assert len(files) == len(backs) == 1
 
 
+def test_worker_processes(tmp_path):
+    """A command of its own forks workers where there are jobs for several: same files, same words.
+
+    A damaged page in the middle is told of in the same line.
+    """
+    (tmp_path / "cache").write_bytes(canonical_capture(layers=5, heads=8, tokens=1024, channels=64))
+    told = set()
+    for threads in (1, 2, 4):
+        box, back, row = (tmp_path / f"{name}{threads}" for name in ("box", "back", "row"))
+        commands = [
+            ("compress", "cache", "-p", "int8", "-o", box.name),
+            ("verify", box.name, "--against", "cache", "--json"),
+            ("stats", box.name, "--against", "cache", "--json"),
+            ("decompress", box.name, "-o", back.name),
+            ("decompress", box.name, "-o", row.name, "--tokens", "3:1000"),
+        ]
+        out = b""
+        for words in commands:
+            ran = process(*words, "-T", threads, cwd=tmp_path)
+            assert ran.code == 0, ran.err
+            out += ran.out
+        damaged = bytearray(box.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        (tmp_path / "damaged").write_bytes(damaged)
+        ran = process("verify", "damaged", "-T", threads, cwd=tmp_path)
+        assert ran.code == 3
+        out = out.replace(box.name.encode(), b"box")
+        told.add((out, ran.err, box.read_bytes(), back.read_bytes(), row.read_bytes()))
+    assert len(told) == 1
+
+
 def test_threads_from_the_environment(capture, monkeypatch):
     """KVQ_THREADS is honoured, -T wins over it, and nonsense is usage."""
     import kvq_cli.steps.work as work

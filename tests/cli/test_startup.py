@@ -13,11 +13,9 @@ from support.shell import COMMAND, done, environment
 PROBE = """
 import os, sys
 sys.argv = ["kvq", *{arguments!r}]
-from kvq_cli.__main__ import main
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
+from kvq_cli.__main__ import answer
+code = answer()
+assert code == 0, code
 print("MODULES", *sys.modules)
 """
 

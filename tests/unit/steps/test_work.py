@@ -8,7 +8,14 @@ import time
 import pytest
 
 from kvq_cli.errors import UsageError
-from kvq_cli.steps.work import AHEAD, in_order, thread_count, thread_pool
+from kvq_cli.steps import work
+from kvq_cli.steps.work import AHEAD, in_order, thread_count, workers
+
+
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    """Threads even where processes could be forked, which have tests of their own."""
+    monkeypatch.setattr(work, "may_fork", lambda: False)
 
 
 def test_order_and_bound():
@@ -24,7 +31,7 @@ def test_order_and_bound():
         time.sleep(0.002 * (job % 3))
         return job * job
 
-    with thread_pool(4) as pool:
+    with workers(4) as pool:
         for at, result in enumerate(in_order(pool, work, jobs())):
             assert result == at * at
             assert len(drawn) <= at + AHEAD
@@ -45,7 +52,7 @@ def test_a_failing_job_ends_the_story(threads):
             raise ValueError(job)
         return job
 
-    with pytest.raises(ValueError, match="3"), thread_pool(threads) as pool:
+    with pytest.raises(ValueError, match="3"), workers(threads) as pool:
         results.extend(in_order(pool, work, range(100)))
     assert results == [0, 1, 2]
     assert len(started) <= 3 + AHEAD
@@ -60,7 +67,7 @@ def test_a_failure_to_draw_a_job(threads):
         yield from range(20)
         raise ValueError("no more")
 
-    with pytest.raises(ValueError, match="no more"), thread_pool(threads) as pool:
+    with pytest.raises(ValueError, match="no more"), workers(threads) as pool:
         results.extend(in_order(pool, abs, jobs()))
     assert results == list(range(20 - AHEAD + 1))
 
@@ -74,11 +81,11 @@ def test_the_caller_is_one_of_the_threads():
         time.sleep(0.001)
         return job
 
-    with thread_pool(1) as pool:
+    with workers(1) as pool:
         assert pool is None
         assert list(in_order(pool, work, range(9))) == list(range(9))
     assert seen == {threading.current_thread()}
-    with thread_pool(2) as pool:
+    with workers(2) as pool:
         assert list(in_order(pool, work, range(40))) == list(range(40))
     assert threading.current_thread() in seen
     assert len(seen) == 2
