@@ -140,7 +140,7 @@ def decompress(
             write_at(fd, 0, aim.header)
             return Placer(fd, opener, aim, wanted, dtype, output.wrote)
 
-        with workers(threads) as pool:
+        with workers(threads, messages=reader.source.seekable) as pool:
             if wanted.cuts and reader.source.seekable:
                 opener = PageOpener(reader)
                 placer = begin(opener, head_of(reader, opener))
@@ -166,7 +166,8 @@ def verify(
     path = Path(source)
     if quick and against:
         raise UsageError("E101", "--quick reads no pages, so --against has nothing to compare")
-    with open_reader(path) as reader, ExitStack() as stack, workers(threads) as pool:
+    with open_reader(path) as reader, ExitStack() as stack:
+        pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
         capture = stack.enter_context(capture_input(Path(against))) if against else None
         compared = expect.Comparison(capture)
         if quick:
@@ -216,8 +217,8 @@ def stats(
         else:
             container = stack.enter_context(byte_source(path))
             capture = stack.enter_context(capture_input(Path(against))) if against else None
-        with workers(threads) as pool:
-            reader = Reader(container)
+        reader = Reader(container)
+        with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
             return measured.report(str(path), end)

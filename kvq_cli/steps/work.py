@@ -49,17 +49,18 @@ def thread_count(asked: int) -> int:
 
 
 @contextmanager
-def workers(threads: int, room: int = ROOM) -> Iterator[Executor | None]:
+def workers(threads: int, room: int = ROOM, *, messages: bool = True) -> Iterator[Executor | None]:
     """Processes or threads besides the caller's thread; the jobs that wait go with the story.
 
-    Processes where they can be forked: threads hand Python's lock to and fro.
+    Processes where they can be forked and jobs are small `messages`: threads hand Python's
+    lock to and fro.
     """
     others = thread_count(threads) - 1
     if others == 0:
         yield None
         return
     pool: Executor
-    if may_fork():
+    if messages and may_fork():
         pool = Forks(others, room)
     else:
         pool = ThreadPoolExecutor(others, thread_name_prefix="kvq")

@@ -51,6 +51,8 @@ def test_worker_processes(tmp_path):
             ran = process(*words, "-T", threads, cwd=tmp_path)
             assert ran.code == 0, ran.err
             out += ran.out
+        piped = process("decompress", "-", "-o", "-", "-T", threads, stdin=box.read_bytes())
+        assert piped.out == back.read_bytes(), piped.err
         damaged = bytearray(box.read_bytes())
         damaged[len(damaged) // 2] ^= 1
         (tmp_path / "damaged").write_bytes(damaged)

@@ -27,6 +27,6 @@ def test_a_line_that_fails_ends_the_benchmark(tmp_path):
 def test_two_processes_have_outputs_of_their_own():
     """Side by side they write different files, each with one thread."""
     found = variants("compress", "int8")
-    assert found["side"].writes == ("int8.1.kvq", "int8.2.kvq")
+    assert found["side"].writes == ("source.int8.1.kvq", "source.int8.2.kvq")
     assert found["side"].line.count("--threads 1") == 2
     assert "--threads 2" in found["t2"].line
