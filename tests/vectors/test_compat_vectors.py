@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,12 @@ from blake3 import blake3
 
 from kvq_cli import jsontext
 from kvq_cli.contract.compat import chacha8, ziggurat
+from kvq_cli.contract.compat.codebook import codebook
 from kvq_cli.contract.compat.draws import Draws
+from kvq_cli.contract.compat.initial import initial_codewords
 from kvq_cli.contract.compat.rotation import rotation
+from kvq_cli.contract.vector_profile import FibQuantProfileV1
+from kvq_cli.contract.words import LloydMode
 
 FOLDER = Path(__file__).parents[2] / "formats" / "vectors" / "contract"
 VECTORS = jsontext.loads((FOLDER / "fibquant_codec.json").read_bytes(), limit=1 << 20)
@@ -53,3 +58,35 @@ def test_rotations(row: dict[str, Any]) -> None:
     made = rotation(row["dim"], row["seed"])
     assert bits(made.matrix.reshape(-1)[:4]) == row["first_bits"]
     assert made.digest() == row["digest"]
+
+
+@pytest.mark.parametrize("row", VECTORS["codebooks"], ids=lambda row: str(row["args"]))
+def test_codebooks(row: dict[str, Any]) -> None:
+    """A codebook has the reference's first and last codewords, errors, repairs and digest."""
+    samples, restarts, iterations = row["training"]
+    profile = dataclasses.replace(
+        FibQuantProfileV1.paper_default(*row["args"]),
+        training_samples=samples,
+        lloyd_restarts=restarts,
+        lloyd_iterations=iterations,
+    )
+    assert profile.digest() == row["profile_digest"]
+    assert bits(initial_codewords(profile).reshape(-1)[:4]) == row["init_first_bits"]
+    made = codebook(profile)
+    assert bits([made.init_mse, made.training_mse]) == [row["init_mse"], row["training_mse"]]
+    assert made.report.best_restart == row["best_restart"]
+    assert made.report.empty_cells_repaired == row["repairs"]
+    packed = made.codewords.astype("<f4").tobytes().hex()
+    assert packed == row["f32"] if "f32" in row else packed.startswith(row["first_f32"])
+    assert made.digest() == row["digest"]
+
+
+@pytest.mark.parametrize("row", VECTORS["lloyd_mode"], ids=lambda row: str(row["args"]))
+def test_lloyd_mode(row: dict[str, Any]) -> None:
+    """The 20-field set has its own codebook digest over the same codewords."""
+    profile = FibQuantProfileV1.paper_default(*row["args"], LloydMode.REFINE)
+    assert profile.digest() == row["profile_digest"]
+    made = codebook(profile)
+    assert (made.rotation_digest, made.digest()) == (row["rotation_digest"], row["digest"])
+    shorter = dataclasses.replace(made, profile=dataclasses.replace(profile, lloyd_mode=None))
+    assert shorter.digest() == row["digest_without"]
