@@ -26,7 +26,10 @@ _EXACT_TILE: Final = 1 << 14
 def nearest(
     blocks: NDArray[np.float64], codewords: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The index of the nearest codeword of each row of `blocks`, and its distance."""
+    """The index of the nearest codeword of each row of `blocks`, and its distance.
+
+    Blocks are parts of unit vectors; float32 must hold the squares of all values.
+    """
     indices = np.empty(len(blocks), np.intp)
     weights = _weights(codewords)
     step = max(1, _TILE // len(codewords))
