@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from blake3 import blake3
 
@@ -14,13 +15,37 @@ from kvq_cli import jsontext
 from kvq_cli.contract.compat import chacha8, ziggurat
 from kvq_cli.contract.compat.codebook import codebook
 from kvq_cli.contract.compat.draws import Draws
+from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.compat.initial import initial_codewords
+from kvq_cli.contract.compat.kv_decode import decode_tensor
+from kvq_cli.contract.compat.kv_encode import encode_tensor
+from kvq_cli.contract.compat.kv_tensor import TENSOR_TAG, VECTOR_TAG, float32_digest
 from kvq_cli.contract.compat.rotation import rotation
+from kvq_cli.contract.compat.vector_code import Quantizer
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1
+from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import LloydMode
+from kvq_cli.errors import CodecError
 
 FOLDER = Path(__file__).parents[2] / "formats" / "vectors" / "contract"
 VECTORS = jsontext.loads((FOLDER / "fibquant_codec.json").read_bytes(), limit=1 << 20)
+
+
+TENSORS = {row["name"]: row for row in VECTORS["kv_tensors"]}
+
+
+def load(text: str) -> Any:
+    return jsontext.loads(text.encode(), limit=1 << 20)
+
+
+def singles(text: str) -> Any:
+    return np.frombuffer(bytes.fromhex(text), "<f4").astype(np.float32)
+
+
+def quantizer_of(name: str) -> Quantizer:
+    profile = KvCompressionProfileV1.from_json(load(TENSORS[name]["profile"]))
+    return Quantizer.build(profile.fib_profile)
 
 
 def bits(values: Any) -> list[str]:
@@ -90,3 +115,60 @@ def test_lloyd_mode(row: dict[str, Any]) -> None:
     assert (made.rotation_digest, made.digest()) == (row["rotation_digest"], row["digest"])
     shorter = dataclasses.replace(made, profile=dataclasses.replace(profile, lloyd_mode=None))
     assert shorter.digest() == row["digest_without"]
+
+
+@pytest.mark.parametrize("row", VECTORS["kv_tensors"], ids=lambda row: row["name"])
+def test_kv_tensors(row: dict[str, Any]) -> None:
+    """A tensor has the reference's pages, and they the reference's values."""
+    shape = KvTensorShapeV1.from_json(load(row["shape"]))
+    profile = KvCompressionProfileV1.from_json(load(row["profile"]))
+    assert profile.digest() == row["profile_digest"]
+    values = singles(row["values_f32"])
+    assert float32_digest(TENSOR_TAG, values) == row["source_digest"]
+    first = values[: shape.head_dim]
+    assert float32_digest(VECTOR_TAG, first) == row["first_vector_source_digest"]
+    pages = encode_tensor(shape, profile, values)
+    assert [page.page_digest for page in pages] == row["page_digests"]
+    assert all(page.digest() == page.page_digest for page in pages)
+    assert row.get("page0_json") in (None, pages[0].compact())
+    decoded = decode_tensor(shape, profile, pages)
+    assert decoded.astype("<f4").tobytes().hex() == row["decoded_f32"]
+    assert float32_digest(TENSOR_TAG, decoded) == row["decoded_digest"]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in VECTORS["kv_tensors"] if "first_code_json" in row],
+    ids=lambda row: row["name"],
+)
+def test_vector_codes(row: dict[str, Any]) -> None:
+    """A vector has the reference's code, and the code, read from text, the reference's vector."""
+    profile = KvCompressionProfileV1.from_json(load(row["profile"])).fib_profile
+    quantizer = Quantizer.build(profile)
+    vector = singles(row["values_f32"])[: profile.ambient_dim]
+    code = quantizer.code(vector)
+    assert (code.compact(), code.digest()) == (row["first_code_json"], row["first_code_digest"])
+    read = FibCodeV1.from_json(load(row["first_code_json"]))
+    assert read == code
+    if row["decoded_digest"] != row["source_digest"]:  # the pages hold codes, not raw vectors
+        restored = quantizer.restore(read).astype("<f4").tobytes().hex()
+        assert row["decoded_f32"].startswith(restored)
+
+
+@pytest.mark.parametrize("row", VECTORS["refused_vectors"], ids=lambda row: row["name"])
+def test_refused_vectors(row: dict[str, Any]) -> None:
+    """A vector without a code is refused in the reference's words."""
+    with pytest.raises(CodecError) as refusal:
+        quantizer_of(row["tensor"]).code(singles(row["f32"]))
+    assert (refusal.value.error_id, str(refusal.value)) == ("E501", row["reason"])
+
+
+@pytest.mark.parametrize("row", VECTORS["invalid_codes"], ids=lambda row: row["name"])
+def test_invalid_codes(row: dict[str, Any]) -> None:
+    """A code that no encoder writes, or that is of other tables, is refused."""
+    quantizer = quantizer_of(row["tensor"])
+    value = load(TENSORS[row["tensor"]]["first_code_json"])
+    quantizer.restore(FibCodeV1.from_json(value))
+    with pytest.raises(CodecError) as refusal:
+        quantizer.restore(FibCodeV1.from_json(value | row["change"]))
+    assert refusal.value.error_id == "E502"
