@@ -10,7 +10,7 @@ Spec: formats/fibquant-compat.md, section "Draws".
 
 What 99 of 100 draws need is computed for a buffer of draws at once, by operations that are
 exact or correctly rounded. exp and ln are the machine's, as in the reference: exp decides
-about 1 normal in 100, ln makes about 1 in 3,000 and takes part in gammas.
+about 1 normal in 100, ln makes about 1 in 4,000 and takes part in gammas.
 """
 
 from __future__ import annotations
