@@ -13,12 +13,16 @@ import json
 from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
-from kvq_cli.contract.numbers import f64_text
+from kvq_cli.contract.numbers import f32_text, f64_text
 
 
 @runtime_checkable
 class _Object(Protocol):
     def to_json(self) -> dict[str, Any]: ...
+
+
+class Singles(list[float]):
+    """Numbers that are float32 and written as such."""
 
 
 def members(value: Any) -> dict[str, Any]:
@@ -32,6 +36,8 @@ def write(value: Any) -> str:
         return (
             "{" + ",".join(f"{write(key)}:{write(member)}" for key, member in value.items()) + "}"
         )
+    if isinstance(value, Singles):
+        return "[" + ",".join(map(f32_text, value)) + "]"
     if isinstance(value, list):
         return "[" + ",".join(map(write, value)) + "]"
     if isinstance(value, float):
@@ -44,5 +50,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, tuple):
+        return [_plain(element) for element in value]
+    if isinstance(value, bytes):
         return list(value)
     return value.to_json() if isinstance(value, _Object) else value

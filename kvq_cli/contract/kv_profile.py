@@ -4,7 +4,7 @@ Spec: formats/contract.md, section "KV profile".
 
 It embeds a vector profile and a page geometry, and names by digest the shape, the vector
 profile, the codebook and the rotation. rotation_digest and codebook_digest are only checked
-for their form: recomputing them is the codec's work and belongs to a later release.
+for their form here: kvq_cli.contract.compat computes and compares them.
 """
 
 from __future__ import annotations

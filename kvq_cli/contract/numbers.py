@@ -23,7 +23,10 @@ FIXED_F32: Final = range(-6, 13)
 
 def f64_text(value: float) -> str:
     """The text of a float64."""
-    # repr has the shortest digits by the language's own promise; only its form differs.
+    # repr has the shortest digits by the language's own promise; only its form differs, and not
+    # even that between these bounds. Rotations have millions of numbers there.
+    if 1e-4 <= abs(value) < 1e16:
+        return repr(float(value))
     return _text(value, repr(abs(float(value))), FIXED_F64)
 
 
