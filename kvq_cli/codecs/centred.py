@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kvq_cli.codecs import NonFinite
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rows
-from kvq_cli.numerics.bits import LARGEST, WIDE_INFINITY, widen
+from kvq_cli.numerics.bits import INFINITY, LARGEST, WIDE_INFINITY, widen
 from kvq_cli.numerics.centre import Block, Means, blocks, centre, widened
 from kvq_cli.numerics.groups import Axis, Groups
 from kvq_cli.numerics.scratch import Scratch
@@ -30,6 +30,8 @@ from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
 
 TOKENS: Final = Groups("token")
+WINDOW: Final = 128  # channels up to which a token's halves are reduced faster as float32
+WIDE_HALF: Final = INFINITY[DType.F16] << 13  # what infinity becomes where halves are spread
 
 
 def planes_of(spec: PageSpec, axis: Axis) -> Layout:
@@ -64,6 +66,23 @@ def source(
             chosen = planes["centred"][block.tile]
             centred = _smaller(centred, page.bits[block.tile], dtype, reach, chosen, scratch)
         yield centred
+
+
+def reached(
+    codec: str, page: Page, block: Block, groups: Groups, scratch: Scratch
+) -> NDArray[np.float32]:
+    """The largest magnitude of each group; NonFinite where there is none."""
+    if block.reach is not None:
+        return block.reach
+    bits, dtype, unit = block.bits, block.dtype, np.float32(1)
+    infinity = INFINITY[dtype]
+    if dtype is DType.F16 and groups == TOKENS and bits.shape[2] <= WINDOW:
+        bits, dtype, unit = block.values.view(np.uint32), DType.F32, block.unit
+        infinity = WIDE_HALF
+    peaks = rows.peaks(bits, dtype, groups, scratch)
+    if int(peaks.max(initial=0)) >= infinity:
+        raise NonFinite(codec, page)
+    return rows.values(peaks, dtype) * unit
 
 
 def _smaller(

@@ -28,6 +28,8 @@ from kvq_cli.codecs.int8 import Int8
 from kvq_cli.codecs.kivi import Kivi
 from kvq_cli.codecs.lossless import Lossless
 from kvq_cli.codecs.raw import Raw
+from kvq_cli.codecs.turboquant_mse import TurboquantMse
+from kvq_cli.codecs.turboquant_prod import TurboquantProd
 from kvq_cli.errors import CodecError, ProfileError
 from kvq_cli.jsontext import pointer as member
 
@@ -39,6 +41,8 @@ _ALL: Final[tuple[type[Any], ...]] = (
     Fp8E5M2,
     Int4,
     Kivi,
+    TurboquantMse,
+    TurboquantProd,
 )
 
 CODECS: Final[Mapping[tuple[str, int], type[Any]]] = types.MappingProxyType(

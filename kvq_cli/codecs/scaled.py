@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.codecs import Codec, arrays_for, refuse_non_finite
-from kvq_cli.codecs.centred import check_centred, furthest, means_of, planes_of, source
-from kvq_cli.numerics import rows, scales
+from kvq_cli.codecs import Codec, arrays_for
+from kvq_cli.codecs.centred import check_centred, furthest, means_of, planes_of, reached, source
+from kvq_cli.numerics import scales
 from kvq_cli.numerics.exact import require_subnormals
 from kvq_cli.numerics.groups import Axis, Groups
 from kvq_cli.numerics.restore import Restore
@@ -68,11 +68,7 @@ class Scaled(Codec):
         planes = arrays_for(self.layout(page.spec), scratch)
         groups = Groups(self.rows)
         for block in source(self.name, page, planes, scratch, whole=self.rows == "channel"):
-            reach = block.reach
-            if reach is None:
-                peaks = rows.peaks(block.bits, block.dtype, groups, scratch)
-                refuse_non_finite(self.name, page, peaks, block.dtype)
-                reach = rows.values(peaks, block.dtype)
+            reach = reached(self.name, page, block, groups, scratch)
             stored = scales.stored(reach, self.largest, self.scale, self.name)
             np.copyto(part(planes["scales"], block.tile), stored)
             divisor = scales.Divisor.by(scales.wide(stored))

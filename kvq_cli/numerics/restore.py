@@ -24,7 +24,11 @@ from kvq_cli.page import DType
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """From `source` pages to `target` bits; coded magnitudes are 0 or from `least` to `most`."""
+    """From `source` pages to `target` bits; coded magnitudes are 0 or from `least` to `most`.
+
+    With a `least` of 0, numbers of all sizes come out of a rotation: halves below 2**-14 are then
+    rounded twice, first to a multiple of 2**-37, and zeros keep the signs they have.
+    """
 
     source: DType
     target: DType
@@ -65,7 +69,11 @@ class Restore:
                 means.add(values, tile)
         if reach >= LARGEST[target]:
             self._limit(values)
-        narrow(values, target, out, scratch)
+        if target is DType.F16 and not self.least:
+            np.multiply(values, 1 / UNIT[target], out=values)
+            gather(values, target, out, scratch)
+        else:
+            narrow(values, target, out, scratch)
 
     def _multiply(
         self,
@@ -74,7 +82,7 @@ class Restore:
         signs: NDArray[Any] | None,
     ) -> None:
         self.groups.apply(np.multiply, values, scales)
-        if signs is None:
+        if signs is None and self.least:
             np.add(values, np.float32(0), out=values)  # scales have signs, zeros have none
 
     def _limit(self, values: NDArray[np.float32]) -> None:
