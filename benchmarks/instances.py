@@ -35,6 +35,13 @@ _NAMED: Final[tuple[tuple[str, str, Mapping[str, object]], ...]] = (
     ("kivi 2 channel", "kivi", {"bits": 2, "group": 32, "axis": "channel"}),
     ("kivi 2 token", "kivi", {"bits": 2, "group": 32, "axis": "token"}),
     ("kivi 2 token g64", "kivi", {"bits": 2, "group": 64, "axis": "token"}),
+    ("turboquant_mse 4", "turboquant_mse", {"bits": 4}),
+    ("turboquant_mse 4 centred", "turboquant_mse", {"bits": 4, "center": True}),
+    ("turboquant_mse 4 haar", "turboquant_mse", {"bits": 4, "rotation": "haar"}),
+    ("turboquant_mse 3", "turboquant_mse", {"bits": 3}),
+    ("turboquant_mse 2", "turboquant_mse", {"bits": 2}),
+    ("turboquant_prod 4", "turboquant_prod", {"bits": 4}),
+    ("turboquant_prod 3", "turboquant_prod", {"bits": 3}),
 )
 
 

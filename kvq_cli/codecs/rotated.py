@@ -15,7 +15,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ from kvq_cli.numerics.bits import OVERFLOW
 from kvq_cli.numerics.centre import Block
 from kvq_cli.numerics.exact import require_subnormals
 from kvq_cli.numerics.levels import ONE
-from kvq_cli.numerics.restore import Restore
 from kvq_cli.numerics.paley import least_order
+from kvq_cli.numerics.restore import Restore
 from kvq_cli.numerics.rotation import LARGEST, Kind, Rotation, rotation, squares
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import part, tiles

@@ -45,7 +45,8 @@ class TurboquantMse(Rotated):
         pack_codes(codes, self.bits, packed[None], scratch)
         if not self.norm_correction:
             return unit.lengths()
-        return unit.lengths(order * ONE / quantiser.weigh(packed, scratch))
+        weights = np.maximum(quantiser.weigh(packed, scratch), 1)  # 0 for a row of zeros only
+        return unit.lengths(order * ONE / weights)
 
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         return levels(order, self.bits).restore(planes["codes"], scratch)

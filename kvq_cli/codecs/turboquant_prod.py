@@ -84,13 +84,15 @@ class TurboquantProd(Rotated):
         np.multiply(missed, planes["residuals"].astype(np.float32) * np.float32(part), out=missed)
         np.rint(missed, out=missed)
         held = self._held(planes, order, scratch)
-        return np.add(held, missed, out=held)
+        np.add(held, missed, out=held)
+        return held
 
     def _held(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         """The levels of codes, in the units of z, alive in scratch."""
         held = levels(order, self.bits - 1).restore(planes["codes"], scratch)
         np.multiply(held, np.float32(ONE / UNIT), out=held)
-        return np.rint(held, out=held)
+        np.rint(held, out=held)
+        return held
 
     def check_codes(self, planes: Planes) -> None:
         if int(planes["residuals"].view(np.uint16).max(initial=0)) > MOST:

@@ -1,7 +1,8 @@
 """exact: the only sums that a codec may take, and the arithmetic they stand on.
 
 Law: docs/architecture.md. A sum of integers that cannot overflow does not depend on its
-order; a sum of floats does. Codecs reduce by `count_sum`, `total` or by max, min, any and all.
+order; a sum of floats does. Codecs reduce by `count_sum`, `total`, `product`, `squared`, or by max,
+min, any and all.
 """
 
 from __future__ import annotations
@@ -28,6 +29,23 @@ def count_sum(integers: NDArray[Any], *, axis: int, largest: int, dtype: DTypeLi
 def total(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Sums over axis 1 of (H, T, D), modulo 2**32, as (H, 1, D)."""
     found: NDArray[np.uint32] = np.add.reduce(words, axis=1, dtype=np.uint32, keepdims=True)
+    return found
+
+
+def product(
+    left: NDArray[Any], right: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """A matrix product over integers held in floats; the caller has bounded every partial sum.
+
+    Below 2**24 in float32 and 2**53 in float64 no sum is rounded, so its order does not matter.
+    """
+    found: NDArray[Any] = np.matmul(left, right, out=out)
+    return found
+
+
+def squared(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of squares of each row of integers; likewise."""
+    found: NDArray[np.float64] = np.vecdot(rows, rows)
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.numerics.exact import count_sum, product
 from kvq_cli.numerics.packing import copy_bytes, unpack_codes
 from kvq_cli.numerics.paley import STEP
 from kvq_cli.numerics.scratch import Scratch
@@ -81,7 +82,7 @@ class Levels:
         found = scratch.take("levels.weights", places.shape, np.float32)
         np.take(self.weights, places, out=found, mode="clip")
         ones = np.ones(places.shape[1], np.float32)
-        return np.matmul(found, ones).astype(np.float64)
+        return product(found, ones).astype(np.float64)
 
     def _places(self, packed: NDArray[np.uint8], scratch: Scratch) -> NDArray[Any]:
         """What to look up for a packed row."""
@@ -89,8 +90,8 @@ class Levels:
             return packed
         if self.bits == 3:
             return _twelve_bits(packed, scratch)
-        codes = unpack_codes(packed[None], self.bits, self.order, scratch)
-        return codes[0]
+        codes: NDArray[np.uint8] = unpack_codes(packed[None], self.bits, self.order, scratch)[0]
+        return codes
 
 
 @lru_cache(maxsize=64)
@@ -105,14 +106,15 @@ def levels(order: int, bits: int) -> Levels:
     places = np.arange(1 << bits * together)[:, None] >> bits * np.arange(together)
     inside = places & ((1 << bits) - 1)
     values = np.ascontiguousarray(ascending[inside].astype(np.float32))
-    weights = np.rint(ascending * ascending / (UNIT * UNIT / ONE)).astype(np.int64)
+    weights = np.rint(ascending * ascending / (UNIT * UNIT / ONE)).astype(np.uint32)
+    sums = count_sum(weights[inside], axis=1, largest=1 << 16, dtype=np.uint32)
     return Levels(
         order,
         bits,
         positive,
         tuple(int(threshold) for threshold in thresholds),
         values.view(f"V{4 * together}").reshape(-1) if together > 1 else values.reshape(-1),
-        np.add.reduce(weights[inside], axis=1).astype(np.float32),
+        sums.reshape(-1).astype(np.float32),
         _code_table(thresholds, bits) if bits > _COMPARED else None,
     )
 

@@ -12,6 +12,7 @@ Spec: formats/codecs/README.md, section "Rotations".
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Final
 
@@ -60,17 +61,18 @@ def _kind(order: int) -> int:
 
 
 def _is_prime(number: int) -> bool:
-    return number > 1 and all(number % factor for factor in range(2, int(number**0.5) + 1))
+    return number > 1 and all(number % factor for factor in range(2, math.isqrt(number) + 1))
 
 
 def _paley(order: int) -> NDArray[Any]:
     if _kind(order) == 1:
-        core = _residues(order - 1, below=-1)
-        return core + np.eye(order, dtype=np.int8)
+        found: NDArray[Any] = _residues(order - 1, below=-1) + np.eye(order, dtype=np.int8)
+        return found
     core = _residues(order // 2 - 1, below=1)
     one = np.eye(order // 2, dtype=np.int8)
     plus, minus = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, -1], [-1, -1]], np.int8)
-    return _blocks(core, plus) + _blocks(one, minus)
+    found: NDArray[Any] = _blocks(core, plus) + _blocks(one, minus)
+    return found
 
 
 def _residues(prime: int, *, below: int) -> NDArray[Any]:
@@ -88,4 +90,5 @@ def _residues(prime: int, *, below: int) -> NDArray[Any]:
 def _blocks(outer: NDArray[Any], block: NDArray[Any]) -> NDArray[Any]:
     """The Kronecker product."""
     size = len(outer) * len(block)
-    return (outer[:, None, :, None] * block[None, :, None, :]).reshape(size, size)
+    pairs: NDArray[Any] = outer[:, None, :, None] * block[None, :, None, :]
+    return pairs.reshape(size, size)

@@ -22,6 +22,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from kvq_cli.numerics.exact import product, squared
 from kvq_cli.numerics.paley import hadamard, odd_order
 from kvq_cli.numerics.scratch import Scratch
 
@@ -60,13 +61,13 @@ class Hadamard:
         """The turned rows, alive in scratch."""
         spare, out = _taken("turn", len(rows), self._turn.shape, scratch)
         _by_block(rows.reshape(spare.shape), self._turn, spare)
-        np.matmul(self._across, spare, out=out)
+        product(self._across, spare, out)
         return out.reshape(rows.shape)
 
     def back(self, rows: Rows, scratch: Scratch) -> Rows:
         """Rows by the transposed matrix, alive in scratch."""
         spare, out = _taken("back", len(rows), self._back.shape, scratch)
-        np.matmul(self._across, rows.reshape(spare.shape), out=spare)
+        product(self._across, rows.reshape(spare.shape), spare)
         _by_block(spare, self._back, out)
         return out.reshape(rows.shape)
 
@@ -100,8 +101,7 @@ class Haar:
         wide = scratch.take("rotation.wide", rows.shape, np.float64)
         out = scratch.take(f"rotation.{name}.wide", rows.shape, np.float64)
         np.copyto(wide, rows)
-        np.matmul(wide, matrix, out=out)
-        return out
+        return product(wide, matrix, out)
 
 
 Rotation: TypeAlias = Hadamard | Haar
@@ -117,7 +117,7 @@ def squares(rows: Rows, scratch: Scratch) -> NDArray[np.float64]:
     """The sum of squares of each row of integers below 2**20, exact."""
     wide = scratch.take("rotation.wide", rows.shape, np.float64)
     np.copyto(wide, rows)
-    return np.vecdot(wide, wide)
+    return squared(wide)
 
 
 def _taken(
@@ -133,7 +133,7 @@ def _taken(
 
 def _by_block(rows: NDArray[Any], matrices: NDArray[Any], out: NDArray[Any]) -> None:
     """Block i of every row times matrix i."""
-    np.matmul(rows.transpose(1, 0, 2), matrices, out=out.transpose(1, 0, 2))
+    product(rows.transpose(1, 0, 2), matrices, out.transpose(1, 0, 2))
 
 
 def _seeded(purpose: str, seed: int, order: int, nbytes: int) -> NDArray[np.uint8]:

@@ -11,23 +11,30 @@ from collections.abc import Iterator
 
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.gridded import Gridded
+from kvq_cli.codecs.rotated import Rotated
 from kvq_cli.profile.model import Profile
 from kvq_cli.words import Role
 
 
 def cautions(profile: Profile) -> tuple[str, ...]:
     """Sentences, none for most profiles."""
-    risky = {
-        codec: None
-        for codec in _for_keys(profile)
-        if isinstance(codec, Gridded) and codec.groups.axis == "token"
-    }
-    return tuple(
-        f"keys in {codec.name} groups along tokens, {'less' if codec.centred else 'with'} their "
-        f"channel means: {codec.width} bits are few where some channels are strong; int4 and kivi "
-        "per channel are safer"
-        for codec in risky
-    )
+    told = (_caution(codec) for codec in dict.fromkeys(_for_keys(profile)))
+    return tuple(each for each in told if each)
+
+
+def _caution(codec: Codec) -> str | None:
+    if isinstance(codec, Gridded) and codec.groups.axis == "token":
+        return (
+            f"keys in {codec.name} groups along tokens, {'less' if codec.centred else 'with'} "
+            f"their channel means: {codec.width} bits are few where some channels are strong; int4 "
+            "and kivi per channel are safer"
+        )
+    if isinstance(codec, Rotated) and not codec.center:
+        return (
+            f"keys in {codec.name} with their channel means: what all rows share takes most of the "
+            "levels; center is safer"
+        )
+    return None
 
 
 def _for_keys(profile: Profile) -> Iterator[Codec]:

@@ -62,6 +62,8 @@ ALLOWED = {
     ("contract/compat/ziggurat.py", "_exp", "exp"): "decimal, which rounds correctly",
     ("numerics/exact.py", "count_sum", "reduce"): "unsigned integers that cannot overflow",
     ("numerics/exact.py", "total", "reduce"): "unsigned integers modulo 2**32",
+    ("numerics/exact.py", "product", "matmul"): "integers; callers bound every partial sum",
+    ("numerics/exact.py", "squared", "vecdot"): "integers; callers bound every partial sum",
     ("numerics/groups.py", "_over_tokens", "reduce"): "np.maximum or np.minimum over integers",
     ("numerics/groups.py", "_over_channels", "reduceat"): "np.maximum or np.minimum over integers",
     ("numerics/scratch.py", "_make", "prod"): "math.prod over the integers of a shape",

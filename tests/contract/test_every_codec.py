@@ -59,6 +59,15 @@ def grid_bound(codec, planes, exact):
     return np.abs(scales) * np.where(beyond, 1.005, 0.501)
 
 
+def row_bound(times):
+    """formats/codecs/turboquant_*.md, section "Error": so many times the length of the row."""
+
+    def bound(_codec, _planes, exact):
+        return times * np.sqrt((exact**2).sum(axis=2, keepdims=True))
+
+    return bound
+
+
 # (codec, planes, exact float64 values less their means) to the largest error, besides what
 # check_error adds for every codec.
 BOUNDS = {
@@ -67,6 +76,8 @@ BOUNDS = {
     "fp8_e5m2": fp8_bound(2, 2.0**-16),
     "int4": grid_bound,
     "kivi": grid_bound,
+    "turboquant_mse": row_bound(2.5),
+    "turboquant_prod": row_bound(4),
 }
 INSTANCES = [codec for kind in CODECS.values() for codec in variants(kind)]
 every_codec = pytest.mark.parametrize("codec", INSTANCES, ids=repr)

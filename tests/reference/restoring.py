@@ -30,6 +30,18 @@ def check_scales(scales: Any, most: Any) -> None:
 
 def restored(numbers: Any, factors: Any, arrays: dict[str, Any], dtype: str) -> Any:
     """numbers · factors + means in float32, as bits of the dtype, kept finite."""
+    return narrow(kept(numbers, factors, arrays, dtype), dtype)
+
+
+def restored_twice(numbers: Any, factors: Any, arrays: dict[str, Any], dtype: str) -> Any:
+    """Likewise for rotated rows: small halves are rounded twice."""
+    values = kept(numbers, factors, arrays, dtype)
+    if dtype == "F16":
+        values = (values * np.float32(2.0**-112)).astype("<f8") * 2.0**112
+    return narrow(values, dtype)
+
+
+def kept(numbers: Any, factors: Any, arrays: dict[str, Any], dtype: str) -> Any:
     limit = number(LARGEST[dtype])
     with np.errstate(over="ignore"):
         values = numbers.astype("<f4") * factors
@@ -38,7 +50,7 @@ def restored(numbers: Any, factors: Any, arrays: dict[str, Any], dtype: str) -> 
             need(np.isfinite(means).all(), "a mean that is not finite")
             need(centred.max() <= 1, "a token that is neither centred nor not")
             values = np.where(centred == 1, values + means, values)
-    return narrow(np.clip(values, -limit, limit), dtype)
+    return np.clip(values, -limit, limit)
 
 
 def number(bits: int) -> Any:

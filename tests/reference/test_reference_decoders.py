@@ -45,6 +45,14 @@ INSTANCES = [
     for name, allowed in ALLOWED.items()
     for values in itertools.product(*allowed.values(), ("f16", "f32"))
 ]
+ROTATED = {"turboquant_mse": (1, 2, 3, 4, 5, 6, 7, 8), "turboquant_prod": (2, 3, 4, 5)}
+INSTANCES += [
+    (name, {"bits": bits, "rotation": rotation, "norm": norm, "center": center, "seed": bits % 3})
+    for name, widths in ROTATED.items()
+    for bits in widths
+    for rotation in ("hadamard", "haar")
+    for norm, center in (("f16", False), ("f32", True))
+]
 
 
 def complete(name, params):
@@ -124,6 +132,7 @@ def test_pages_and_damage(data):
     codec = codec_from_json(name, params, "")
     layout = codec.layout(spec)
     planes = [bytearray(one) for one in pack(layout, codec.encode(page(rng, spec), Scratch()))]
+    params = complete(name, params)
     found = reference(name, params, spec.shape, dtype.value, planes)
     assert found == kvq(codec, spec, planes)
     for _ in range(data.draw(st.integers(1, 4))):

@@ -27,6 +27,14 @@ COMBINED: dict[str, list[dict[str, Any]]] = {
         {"bits": 8, "scale": "f32"},
         {"bits": 2, "scale": "f32", "group": 128},
     ],
+    "turboquant_mse": [
+        {"bits": 3, "center": True, "norm": "f32", "seed": 7},
+        {"bits": 2, "rotation": "haar", "center": True, "norm_correction": False},
+    ],
+    "turboquant_prod": [
+        {"bits": 3, "center": True, "norm": "f32", "seed": 7},
+        {"bits": 2, "rotation": "haar", "center": True},
+    ],
 }
 
 

@@ -22,6 +22,9 @@ def test_only_the_careless_built_in_profile_is_warned_of(name):
         ({"name": "kivi", "axis": "token"}, "value", 0),
         ({"name": "kivi", "axis": "channel"}, "key", 0),
         ({"name": "int8"}, None, 0),
+        ({"name": "turboquant_mse"}, "key", 1),
+        ({"name": "turboquant_mse"}, "value", 0),
+        ({"name": "turboquant_prod", "center": True}, "key", 0),
     ],
 )
 def test_grids_along_tokens_are_for_values(codec, role, count):
