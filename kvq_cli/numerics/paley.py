@@ -65,13 +65,13 @@ def _is_prime(number: int) -> bool:
 
 
 def _paley(order: int) -> NDArray[Any]:
+    found: NDArray[Any]
     if _kind(order) == 1:
-        found: NDArray[Any] = _residues(order - 1, below=-1) + np.eye(order, dtype=np.int8)
+        found = _residues(order - 1, below=-1) + np.eye(order, dtype=np.int8)
         return found
-    core = _residues(order // 2 - 1, below=1)
-    one = np.eye(order // 2, dtype=np.int8)
+    core, one = _residues(order // 2 - 1, below=1), np.eye(order // 2, dtype=np.int8)
     plus, minus = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, -1], [-1, -1]], np.int8)
-    found: NDArray[Any] = _blocks(core, plus) + _blocks(one, minus)
+    found = _blocks(core, plus) + _blocks(one, minus)
     return found
 
 
