@@ -65,12 +65,17 @@ class Rotated(Codec):
     """How rows are turned, and how their lengths are stored."""
 
     lossless: ClassVar[bool] = False
-    unit: ClassVar[float]  # of the integers that `vectors` gives, in a row of length sqrt(order)
+    most_channels: ClassVar[int] = LARGEST
 
     rotation: Kind = "hadamard"
     seed: int = 0
     norm: scales.ScaleType = "f16"
     center: bool = False
+
+    @property
+    @abstractmethod
+    def unit(self) -> float:
+        """What `vectors` gives for 1 in a row of length sqrt(order)."""
 
     @abstractmethod
     def code_planes(self, rows: tuple[int, int], order: int) -> Layout:
@@ -86,7 +91,11 @@ class Rotated(Codec):
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         """Integers that stand for turned unit rows, (rows, order), alive in scratch."""
 
-    def check_codes(self, planes: Planes) -> None:
+    def order_for(self, channels: int) -> int:
+        """The order that so many channels are rotated in, `most_channels` at most."""
+        return least_order(channels)
+
+    def check_codes(self, planes: Planes, order: int) -> None:
         """CodecError E502 where codes are such as no encoder writes; usually all are fine."""
 
     def layout(self, spec: PageSpec) -> Layout:
@@ -94,7 +103,7 @@ class Rotated(Codec):
         return (
             *(planes_of(spec, "token") if self.center else ()),
             Plane("norms", scales.PLANE[self.norm], (heads, tokens, 1), "HT1"),
-            *self.code_planes((heads, tokens), least_order(spec.channels)),
+            *self.code_planes((heads, tokens), self._order(spec)),
         )
 
     def encode(self, page: Page, scratch: Scratch) -> Planes:
@@ -113,7 +122,7 @@ class Rotated(Codec):
         words = scales.bits_of(planes["norms"])
         scales.check(words, 0x7BFF if words.dtype == np.uint16 else 0x7F7FFFFF, self.name)
         check_centred(planes, spec, self.name)
-        self.check_codes(planes)
+        self.check_codes(planes, self._order(spec))
 
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         require_subnormals()
@@ -140,11 +149,17 @@ class Rotated(Codec):
                 np.copyto(values, whole[..., : spec.channels])
             restore(values, part(factors, tile), out, tile)
 
+    def _order(self, spec: PageSpec) -> int:
+        """Of pages that cannot be rotated too, which have a layout all the same."""
+        if spec.channels > self.most_channels:
+            return -(-spec.channels // 16) * 16
+        return self.order_for(spec.channels)
+
     def _rotation(self, spec: PageSpec) -> Rotation:
-        if spec.channels > LARGEST:
-            found = f"{spec.channels} channels, at most {LARGEST} can be rotated"
+        if spec.channels > self.most_channels:
+            found = f"{spec.channels} channels, at most {self.most_channels} can be rotated"
             raise CodecError("E501", f"{self.name}: {found}")
-        return rotation(self.rotation, least_order(spec.channels), self.seed)
+        return rotation(self.rotation, self._order(spec), self.seed)
 
     def _stored(self, norms: NDArray[np.float64]) -> NDArray[Any]:
         """Norms in their dtype, by way of float32; CodecError where one is beyond it."""

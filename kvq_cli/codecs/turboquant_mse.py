@@ -27,10 +27,13 @@ class TurboquantMse(Rotated):
 
     name: ClassVar[str] = "turboquant_mse"
     revision: ClassVar[int] = 1
-    unit: ClassVar[float] = UNIT
 
     bits: Literal[1, 2, 3, 4, 5, 6, 7, 8] = 4
     norm_correction: bool = True
+
+    @property
+    def unit(self) -> float:
+        return UNIT
 
     def code_planes(self, rows: tuple[int, int], order: int) -> Layout:
         return (Plane("codes", "|u1", (*rows, order // 8 * self.bits), "HTB"),)

@@ -41,9 +41,12 @@ class TurboquantProd(Rotated):
 
     name: ClassVar[str] = "turboquant_prod"
     revision: ClassVar[int] = 1
-    unit: ClassVar[float] = ONE
 
     bits: Literal[2, 3, 4, 5] = 4
+
+    @property
+    def unit(self) -> float:
+        return ONE
 
     def code_planes(self, rows: tuple[int, int], order: int) -> Layout:
         return (
@@ -94,7 +97,8 @@ class TurboquantProd(Rotated):
         np.rint(held, out=held)
         return held
 
-    def check_codes(self, planes: Planes) -> None:
+    def check_codes(self, planes: Planes, order: int) -> None:
+        del order
         if int(planes["residuals"].view(np.uint16).max(initial=0)) > MOST:
             raise CodecError("E502", f"{self.name}: a residual longer than twice its row")
 
