@@ -1,7 +1,7 @@
 """opened: a container as an object: what it holds, and rows of it as arrays.
 
     with open_container("cache.kvq") as cache:
-        keys = cache.read(Role.KEY, layer=3, heads=[0, 2], tokens=range(100, 200))
+        keys = cache.rows(Role.KEY, layer=3, heads=[0, 2], tokens=range(100, 200))
 
 Arrays are (H, T, D). Only the pages that hold asked rows are read, each checked whole.
 """
@@ -84,7 +84,7 @@ class Container:
             raise UsageError("E101", f"no layer {layer}; there are {len(self._parts)}")
         return self._parts[layer]
 
-    def read(
+    def rows(
         self,
         role: Role,
         layer: int,

@@ -44,7 +44,7 @@ def test_every_public_name_can_be_used(tmp_path: Path) -> None:
     with kvq_cli.open_container(container) as opened:
         cache: kvq_cli.Container = opened
         assert cache.content_root == written.content_root
-        assert cache.read(kvq_cli.Role.VALUE, 0, tokens=[5]).shape == (3, 1, 64)
+        assert cache.rows(kvq_cli.Role.VALUE, 0, tokens=[5]).shape == (3, 1, 64)
 
 
 def test_errors_have_one_class() -> None:

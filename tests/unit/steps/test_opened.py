@@ -51,14 +51,14 @@ def values():
 def test_rows_come_in_the_order_asked_for(container, values, heads, tokens, layer):
     """Any list of heads and tokens, repeated and unsorted ones too, equals NumPy's indexing."""
     with open_container(container) as opened:
-        found = opened.read(Role.VALUE, layer, heads=heads, tokens=tokens, dtype=None)
+        found = opened.rows(Role.VALUE, layer, heads=heads, tokens=tokens, dtype=None)
     assert np.array_equal(found, values[layer][np.ix_(heads, tokens)])
 
 
 def test_all_rows_as_floats(container, values):
     """Without a choice everything comes, as float32."""
     with open_container(container) as opened:
-        found = opened.read(Role.VALUE, 1)
+        found = opened.rows(Role.VALUE, 1)
     assert found.dtype == np.float32
     assert np.array_equal(found, values[1].view("<f2").astype(np.float32))
 
@@ -66,7 +66,7 @@ def test_all_rows_as_floats(container, values):
 def test_one_head_and_one_token_keep_their_axes(container):
     """A single number is a list of one."""
     with open_container(container) as opened:
-        assert opened.read(Role.KEY, 0, heads=2, tokens=-1).shape == (1, 1, CHANNELS)
+        assert opened.rows(Role.KEY, 0, heads=2, tokens=-1).shape == (1, 1, CHANNELS)
 
 
 def test_sizes_are_measured_and_said(container):
@@ -93,7 +93,7 @@ def test_sizes_are_measured_and_said(container):
 def test_what_is_not_there_is_a_usage_error(container, choice):
     """Layer, batch entry, head and token out of range: one class, one id."""
     with open_container(container) as opened, pytest.raises(UsageError) as refusal:
-        opened.read(Role.KEY, **choice)
+        opened.rows(Role.KEY, **choice)
     assert refusal.value.error_id == "E101"
 
 
@@ -103,9 +103,9 @@ def test_a_role_that_a_layer_lacks(tmp_path):
     capture.write_bytes(canonical_capture(layers=1, roles=("key",)))
     compress(capture, tmp_path / "cache.kvq", threads=1)
     with open_container(tmp_path / "cache.kvq") as opened:
-        assert opened.read(Role.KEY, 0, dtype=DType.F16).dtype == np.float16
+        assert opened.rows(Role.KEY, 0, dtype=DType.F16).dtype == np.float16
         with pytest.raises(UsageError):
-            opened.read(Role.VALUE, 0)
+            opened.rows(Role.VALUE, 0)
 
 
 def test_a_missing_file(tmp_path):
