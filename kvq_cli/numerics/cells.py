@@ -39,18 +39,18 @@ class Cells:
     """A codebook of pairs, ready to be searched."""
 
     keys: Keys
-    first: NDArray[np.uint16]
+    first: NDArray[Any]  # as wide as numbers of cells are
     second: NDArray[Any]  # of `index_type`
 
     @classmethod
     def of(cls, codewords: NDArray[np.int16]) -> Cells:
         """Codewords (N, 2); ValueError where they are too many or too large."""
-        keys = Keys.of(codewords)
+        keys, scratch = Keys.of(codewords), Scratch()
         image = np.full((_SIDE // _COARSE,) * 2, -1, np.int32)
         size = _COARSE
         while True:
             open_ = np.argwhere(image < 0)
-            found = keys.exactly(_points(open_, size, _corners(size))).reshape(-1, 4)
+            found = keys.exactly(_points(open_, size, _corners(size)), scratch).reshape(-1, 4)
             one = (found == found[:, :1]).all(axis=1)
             image[tuple(open_[one].T)] = found[one, 0]
             if size == _CELL:
@@ -59,9 +59,10 @@ class Cells:
             image = image.repeat(2, axis=0).repeat(2, axis=1)
         mixed = open_[~one]
         image[tuple(mixed.T)] = len(codewords) + np.arange(len(mixed))
-        inner = keys.exactly(_points(mixed, _CELL, np.argwhere(np.ones((_CELL, _CELL)))))
+        inner = keys.exactly(_points(mixed, _CELL, np.argwhere(np.ones((_CELL, _CELL)))), scratch)
         plain = np.arange(len(codewords)).astype(inner.dtype).repeat(_CELL * _CELL)
-        return cls(keys, image.astype(np.uint16).reshape(-1), np.concatenate([plain, inner]))
+        wide = np.uint16 if int(image.max()) < 1 << 16 else np.uint32
+        return cls(keys, image.astype(wide).reshape(-1), np.concatenate([plain, inner]))
 
     def __call__(self, blocks: NDArray[np.float32], out: NDArray[Any], scratch: Scratch) -> None:
         """The index of the codeword nearest to each of the blocks (n, 2), in units of the grid."""
@@ -79,7 +80,7 @@ class Cells:
         np.copyto(halves, units, casting="unsafe")
         self._look_up(pairs, out, scratch)
         if outside is not None:
-            out[outside] = self.keys.exactly(blocks[outside])
+            out[outside] = self.keys.exactly(blocks[outside], scratch)
 
     def _look_up(
         self,
@@ -91,7 +92,7 @@ class Cells:
         low = scratch.take("cells.low", pairs.shape, np.uint32)
         high = scratch.take("cells.high", pairs.shape, np.uint32)
         places = scratch.take("cells.places", pairs.shape, np.intp)
-        numbers = scratch.take("cells.numbers", pairs.shape, np.uint16)
+        numbers = scratch.take("cells.numbers", pairs.shape, self.first.dtype)
         np.right_shift(pairs, 2, out=low)
         np.bitwise_and(low, _ACROSS - 1, out=low)
         np.right_shift(pairs, 9, out=high)

@@ -31,7 +31,7 @@ LARGEST: Final = 1 << 12  # of a codeword's coordinate
 MOST_CODEWORDS: Final = 1 << 16
 MOST_BLOCK: Final = 64
 _HELD: Final = 1 << 24  # integers up to here are exact in float32
-_SCORES: Final = 1 << 16  # keys in a tile: 256 KiB, a quarter of a usual L2 cache
+_SCORES: Final = 1 << 17  # keys in a tile: 512 KiB, half of a usual L2 cache
 _LEAST, _MOST = 32, 2048  # points in a tile
 
 
@@ -70,7 +70,7 @@ class Keys:
         """The index of the codeword nearest to each of the blocks (n, k), in units of the grid."""
         count, block = blocks.shape
         if self.reach < 0:
-            out[...] = self.exactly(blocks)
+            out[...] = self.exactly(blocks, scratch)
             return
         points = scratch.take("keys.points", (block + 1, count), np.float32)
         points[block] = 1
@@ -81,16 +81,17 @@ class Keys:
             inner[:, far] = 0
         self._search(points, self.narrow, out, scratch)
         if far.size:
-            out[far] = self.exactly(blocks[far])
+            out[far] = self.exactly(blocks[far], scratch)
 
-    def exactly(self, blocks: NDArray[Any]) -> NDArray[Any]:
+    def exactly(self, blocks: NDArray[Any], scratch: Scratch) -> NDArray[Any]:
         """The same in float64, wherever the blocks lie."""
         count, block = blocks.shape
-        points = np.ones((block + 1, count))
+        points = scratch.take("keys.points", (block + 1, count), np.float64)
+        points[block] = 1
         np.rint(blocks.T, out=points[:block])
         np.clip(points, -CLIP, CLIP, out=points)
         out = np.empty(count, self.indices.dtype)
-        self._search(points, self.matrix, out, Scratch())
+        self._search(points, self.matrix, out, scratch)
         return out
 
     def _beyond(self, inner: NDArray[np.float32], scratch: Scratch) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ already multiplied by 2**grid: who has them has a factor to fold that into.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from kvq_cli.numerics.cells import Cells
 from kvq_cli.numerics.keys import Keys
 from kvq_cli.numerics.scratch import Scratch
+
+_PAIRS: Final = 1 << 10  # codewords up to which cells are made in a moment
 
 
 class Search(Protocol):
@@ -38,7 +40,8 @@ def grid(block: int) -> int:
 
 def search(codewords: NDArray[np.int16]) -> Search:
     """A way to search codewords (N, k); ValueError where they are too many or too large."""
-    return Cells.of(codewords) if codewords.shape[1] == 2 else Keys.of(codewords)
+    size, block = codewords.shape
+    return Cells.of(codewords) if block == 2 and size <= _PAIRS else Keys.of(codewords)
 
 
 def gather(

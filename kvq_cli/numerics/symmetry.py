@@ -61,7 +61,7 @@ class Symmetry:
         count = points.shape[1]
         taken = scratch.take("symmetry.taken", (self.block, count), np.bool_)
         low = scratch.take("symmetry.low", (count,), points.dtype)
-        code = scratch.take("symmetry.code", (count,), np.uint16)
+        code = scratch.take("symmetry.code", (count,), np.uint8 if self.bits <= 8 else np.uint16)
         code.fill(0)
         np.less(points, 0, out=taken)
         np.abs(points, out=points)
@@ -104,7 +104,7 @@ class Symmetry:
         ]
 
 
-def _append(code: NDArray[np.uint16], step: NDArray[np.bool_]) -> None:
+def _append(code: NDArray[Any], step: NDArray[np.bool_]) -> None:
     np.add(code, code, out=code)
     np.add(code, step.view(np.uint8), out=code)
 

@@ -11,14 +11,17 @@ from kvq_cli.numerics.scratch import Scratch
 
 
 def plainly(blocks, codewords):
-    """argmin |x - c|² over integers, the lowest index of several."""
-    units = np.clip(np.rint(np.asarray(blocks, np.float64)), -CLIP, CLIP).astype(np.int64)
-    wide = codewords.astype(np.int64)
+    """argmin |x - c|² over integers, the lowest index of several.
+
+    Less |x|², which is the same for all; float64 holds every sum, and has fast products.
+    """
+    units = np.clip(np.rint(np.asarray(blocks, np.float64)), -CLIP, CLIP)
+    wide = codewords.astype(np.float64)
+    norms = (wide * wide).sum(axis=1)
     found = np.empty(len(units), np.int64)
-    step = max(1, (1 << 22) // wide.size)
-    for start in range(0, len(units), step):
-        part = units[start : start + step, None] - wide
-        found[start : start + step] = (part * part).sum(axis=2).argmin(axis=1)
+    for start in range(0, len(units), 512):
+        part = slice(start, start + 512)
+        found[part] = (norms - 2 * (units[part] @ wide.T)).argmin(axis=1)
     return found
 
 

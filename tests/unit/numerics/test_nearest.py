@@ -127,6 +127,16 @@ def test_corners_of_cells(size):
 
 
 @pytest.mark.long
+def test_many_pairs():
+    """More codewords and cells of several than 16 bits can number."""
+    random = np.random.default_rng(5)
+    codewords = random.integers(-1000, 1001, (6000, 2)).astype(np.int16)
+    cells = Cells.of(codewords)
+    assert len(cells.second) > 16 << 16
+    assert_nearest(cells, random.integers(-1100, 1101, (3000, 2)), codewords)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("channels", [32, 128])
 @pytest.mark.parametrize("size", [64, 256])
 def test_every_point_of_the_plane(size, channels):
