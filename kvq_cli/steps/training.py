@@ -134,6 +134,8 @@ def climb(
 
     A quarter of the turns begins anew, with the bases of `core` where there are any.
     """
+    if not task.symmetry.runs and task.size > _TRIES:
+        raise ValueError(f"{task.size} codewords without symmetry, at most {_TRIES} are trained")
     random = np.random.Generator(np.random.PCG64([seed, task.block, task.size]))
     blocks = task.folded(count, seed)
     spacing = 4.0 * task.size ** (-1 / task.block)
@@ -153,6 +155,13 @@ def climb(
     if best is None:
         raise ValueError("no union of orbits was found that has as many codewords")
     return least, best
+
+
+def train(task: Task, *, blocks: int = 200_000, turns: int = 100, seed: int = 0) -> Codebook:
+    """A codebook from nothing, on so many blocks; ValueError where orbits do not add up to N."""
+    _, bases = climb(task, None, count=blocks, turns=turns, seed=seed)
+    fresh = task.folded(max(2 * blocks, 400 * task.size), seed + 1)
+    return Codebook.of(rounded(task, lloyd(fresh, bases, 60)))
 
 
 def rounded(task: Task, bases: Bases) -> NDArray[np.int16]:

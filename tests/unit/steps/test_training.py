@@ -8,7 +8,7 @@ import pytest
 from kvq_cli.codecs.codebooks import Codebook
 from kvq_cli.numerics.symmetry import Symmetry, recognise
 from kvq_cli.steps.orbits import design, mirror, orbit_size, snapped
-from kvq_cli.steps.training import Task, climb, error, filled, lloyd, measured, rounded
+from kvq_cli.steps.training import Task, climb, error, filled, lloyd, measured, rounded, train
 
 TASKS = [
     Task(64, 2, 64, Symmetry(2, (2,))),
@@ -93,3 +93,18 @@ def test_a_climb_ends_higher_than_it_began():
     again = climb(task, None, count=4000, turns=30, seed=1)
     assert long[0] < short[0]
     assert np.array_equal(long[1].points, again[1].points)
+
+
+def test_a_codebook_of_other_numbers():
+    """D, k and N that none is built in for: nearly as good as its neighbours."""
+    task = Task(48, 4, 64, Symmetry(4, (1, 1, 1, 1)))
+    book = train(task, blocks=20_000, turns=20)
+    assert book.codewords.shape == (64, 4)
+    # Between the (4, 32) and (4, 256) of the table.
+    assert 0.093 < measured(book, task.blocks(50_000, 9)) < 0.2
+
+
+def test_what_cannot_be_made():
+    """More codewords than points that a start is drawn from."""
+    with pytest.raises(ValueError):
+        climb(Task(32, 1, 4000, Symmetry(1)), None, count=100, turns=1, seed=0)
