@@ -1,6 +1,6 @@
 """make_codebooks: the only writer of formats/codebooks/ and of its copy in the package.
 
-    python tools/make_codebooks.py               train and write all, for about an hour
+    python tools/make_codebooks.py               train and write all, in half an hour
     python tools/make_codebooks.py --only 4-256  those of one file
     python tools/make_codebooks.py --quick       a start that is good enough to try things
     python tools/make_codebooks.py --measure     print the table of formats/codebooks.md
@@ -43,7 +43,8 @@ class Plan:
     blocks: int  # of a climb
     turns: int
     core: Callable[[Task], Bases] | None = None
-    climbs: int = 4
+    climbs: int = 2
+    trained: int = 500_000  # blocks, or 400 for a codeword, for each D
 
 
 def roots(task: Task) -> Bases:
@@ -89,13 +90,13 @@ def nordstrom_robinson(_task: Task) -> Bases:
 
 
 PLANS: Final = {
-    (2, 64): Plan((), 200_000, 120),
-    (2, 256): Plan((1, 1), 60_000, 400),
-    (4, 32): Plan((), 200_000, 120),
-    (4, 256): Plan((1, 1, 1, 1), 60_000, 600),
-    (4, 1024): Plan((2, 2), 100_000, 500),
-    (4, 4096): Plan((4,), 200_000, 400),
-    (8, 256): Plan((1,) * 8, 60_000, 400, roots),
+    (2, 64): Plan((), 200_000, 120, climbs=4, trained=1_000_000),
+    (2, 256): Plan((1, 1), 60_000, 400, climbs=4, trained=1_000_000),
+    (4, 32): Plan((), 200_000, 80),
+    (4, 256): Plan((1, 1, 1, 1), 60_000, 500),
+    (4, 1024): Plan((2, 2), 100_000, 350, climbs=5),
+    (4, 4096): Plan((4,), 150_000, 300),
+    (8, 256): Plan((1,) * 8, 60_000, 300, roots),
     (16, 256): Plan((), 1, 0, nordstrom_robinson),
 }
 
@@ -116,10 +117,11 @@ def starts(plan: Plan, block: int, size: int, *, quick: bool) -> list[Bases]:
 
 def trained(task: Task, begun: list[Bases], *, quick: bool) -> Codebook:
     """The best codebook that comes of these bases."""
-    count = 100_000 if quick else max(1_000_000, 400 * task.size)
+    plan = PLANS[task.block, task.size]
+    count = 100_000 if quick else max(plan.trained, 400 * task.size)
     blocks, others = task.folded(count, TRAINING), task.blocks(count, CHOICE)
     ended = [lloyd(blocks, bases, 10 if quick else 60) for bases in begun]
-    if not PLANS[task.block, task.size].turns:
+    if not plan.turns:
         ended = [alike(bases) for bases in ended]
     books = [Codebook.of(rounded(task, bases)) for bases in ended]
     return min(books, key=lambda book: measured(book, others))
