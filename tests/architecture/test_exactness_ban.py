@@ -66,6 +66,7 @@ ALLOWED = {
     ("numerics/exact.py", "squared", "vecdot"): "integers; callers bound every partial sum",
     ("numerics/groups.py", "_over_tokens", "reduce"): "np.maximum or np.minimum over integers",
     ("numerics/groups.py", "_over_channels", "reduceat"): "np.maximum or np.minimum over integers",
+    ("numerics/keys.py", "_search", "matmul"): "integers that the float type holds, sums included",
     ("numerics/scratch.py", "_make", "prod"): "math.prod over the integers of a shape",
 }
 
