@@ -42,6 +42,11 @@ _NAMED: Final[tuple[tuple[str, str, Mapping[str, object]], ...]] = (
     ("turboquant_mse 2", "turboquant_mse", {"bits": 2}),
     ("turboquant_prod 4", "turboquant_prod", {"bits": 4}),
     ("turboquant_prod 3", "turboquant_prod", {"bits": 3}),
+    ("fibquant 2 64", "fibquant", {"block": 2, "size": 64}),
+    ("fibquant 4 4096", "fibquant", {"block": 4, "size": 4096}),
+    ("fibquant 4 256", "fibquant", {"block": 4, "size": 256}),
+    ("fibquant 4 256 centred", "fibquant", {"block": 4, "size": 256, "center": True}),
+    ("fibquant 8 256", "fibquant", {"block": 8, "size": 256}),
 )
 
 

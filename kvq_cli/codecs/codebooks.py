@@ -30,7 +30,7 @@ SIZES: Final = ((2, 64), (2, 256), (4, 32), (4, 256), (4, 1024), (4, 4096), (8, 
 CHANNELS: Final = (32, 64, 80, 96, 128, 192, 256)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Codebook:
     """Codewords, and what encoders and decoders make of them once."""
 

@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from kvq_cli.codecs import Codec
+from kvq_cli.codecs.fibquant import Fibquant
 from kvq_cli.codecs.fp8_e4m3 import Fp8E4M3
 from kvq_cli.codecs.fp8_e5m2 import Fp8E5M2
 from kvq_cli.codecs.int4 import Int4
@@ -41,6 +42,7 @@ _ALL: Final[tuple[type[Any], ...]] = (
     Fp8E5M2,
     Int4,
     Kivi,
+    Fibquant,
     TurboquantMse,
     TurboquantProd,
 )

@@ -60,7 +60,7 @@ def grid_bound(codec, planes, exact):
 
 
 def row_bound(times):
-    """formats/codecs/turboquant_*.md, section "Error": so many times the length of the row."""
+    """formats/codecs/{fibquant,turboquant_*}.md, section "Error": in lengths of the row."""
 
     def bound(_codec, _planes, exact):
         return times * np.sqrt((exact**2).sum(axis=2, keepdims=True))
@@ -76,6 +76,7 @@ BOUNDS = {
     "fp8_e5m2": fp8_bound(2, 2.0**-16),
     "int4": grid_bound,
     "kivi": grid_bound,
+    "fibquant": row_bound(2.5),
     "turboquant_mse": row_bound(2.5),
     "turboquant_prod": row_bound(4),
 }

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from reference.refused import need
 from reference.restoring import WIDTHS, check_scales, largest_scale, restored
-from reference.rotating import Mse, Prod
+from reference.rotating import Fibquant, Mse, Prod
 
 __all__ = ["CODECS", "WIDTHS"]
 
@@ -201,6 +201,7 @@ CODECS: dict[tuple[str, int], Any] = {
     ("fp8_e5m2", 1): Bytes(float8(mantissa=2, bias=15), 57344),
     ("int4", 1): Grid(zero_point=(False, True), center=(False, True)),
     ("kivi", 1): Grid(bits=(2, 3, 4, 8), axis=("token", "channel")),
+    ("fibquant", 1): Fibquant(),
     ("turboquant_mse", 1): Mse(),
     ("turboquant_prod", 1): Prod(),
 }

@@ -6,6 +6,8 @@ are written out whole and multiplied in 64-bit integers.
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +19,10 @@ from blake3 import blake3
 from reference.refused import need
 from reference.restoring import restored_twice
 
-LEVELS = Path(__file__).parents[2] / "formats" / "tables" / "levels.bin"
+FORMATS = Path(__file__).parents[2] / "formats"
+LEVELS = FORMATS / "tables" / "levels.bin"
+ORDERS = (32, 64, 80, 96, 128, 192, 256)
+BOOKS = ((2, 64), (2, 256), (4, 32), (4, 256), (4, 1024), (4, 4096), (8, 256), (16, 256))
 SCALES = {"f32": "<f4", "f16": "<f2"}
 
 
@@ -115,15 +120,53 @@ def levels_of(codes: Any, order: int, bits: int) -> Any:
     )
 
 
-def unpacked(packed: Any, width: int) -> Any:
+@cache
+def codewords(order: int, block: int, size: int) -> Any:
+    """Every codeword, from the bases and the symmetry that a file states."""
+    stored = json.loads((FORMATS / "codebooks" / f"{block}-{size}.json").read_text())
+    found = []
+    for base in stored["books"][str(order)]["bases"]:
+        found += orbit(base, stored["runs"])
+    words = np.array(found, "<i2")
+    head = np.array([block, size, stored["grid"]], "<u4").tobytes()
+    name = blake3(b"kvq_codebook_v1\0" + head + words.tobytes()).hexdigest()
+    need(f"blake3:{name}" == stored["books"][str(order)]["digest"], "a codebook's digest")
+    return words.astype(np.int64), 1 << stored["grid"]
+
+
+def orbit(base: list[int], runs: list[int]) -> list[tuple[int, ...]]:
+    """All orders within runs, larger first; all signs, + first."""
+    if not runs:
+        return [tuple(base)]
+    at, orders = 0, []
+    for length in runs:
+        run = base[at : at + length]
+        orders.append(sorted(set(itertools.permutations(run)), reverse=True))
+        at += length
+    found = []
+    for parts in itertools.product(*orders):
+        magnitudes = [number for part in parts for number in part]
+        signs = [(1, -1) if number else (1,) for number in magnitudes]
+        found += [
+            tuple(n * s for n, s in zip(magnitudes, chosen, strict=True))
+            for chosen in itertools.product(*signs)
+        ]
+    return found
+
+
+def unpacked(packed: Any, width: int, count: int | None = None) -> Any:
     bits = np.unpackbits(packed, axis=2, bitorder="little")
+    if count is not None:
+        need(not bits[..., count * width :].any(), "a bit behind the last code")
+        bits = bits[..., : count * width]
     codes = np.packbits(bits.reshape(*packed.shape[:2], -1, width), axis=3, bitorder="little")
     return codes[..., 0].astype(np.int64)
 
 
 class Rotated:
-    """What the two codecs share."""
+    """What the codecs share."""
 
+    most = 640
     allowed: ClassVar[dict[str, Sequence[Any]]]
 
     def check(self, params: Any) -> None:
@@ -140,9 +183,12 @@ class Rotated:
             word = "<u4" if dtype == "F32" else "<u2"
             found = {"means": (word, (heads, 1, channels)), "centred": ("u1", (heads, tokens, 1))}
         found["norms"] = (SCALES[params["norm"]], (heads, tokens, 1))
-        for name, (kind, length) in self.coded(params, order_of(channels)).items():
+        for name, (kind, length) in self.coded(params, self.order(channels)).items():
             found[name] = (kind, (heads, tokens, length))
         return found
+
+    def order(self, channels: int) -> int:
+        return order_of(channels)
 
     def coded(self, params: Any, order: int) -> dict[str, tuple[str, int]]:
         raise NotImplementedError
@@ -157,8 +203,8 @@ class Rotated:
     def decode(self, params: Any, spec: Any, dtype: str, planes: Sequence[bytes]) -> Any:
         named = zip(self.layout(params, spec, dtype).items(), planes, strict=True)
         arrays = {name: np.frombuffer(one, kind).reshape(at) for (name, (kind, at)), one in named}
-        order = order_of(spec[2])
-        need(order <= 640, "more channels than can be rotated")
+        need(spec[2] <= self.most, "more channels than can be rotated")
+        order = self.order(spec[2])
         norms = arrays["norms"]
         need(bool(np.isfinite(norms).all()) and not np.signbit(norms).any(), "a norm")
         vectors, unit = self.vectors(params, arrays, order)
@@ -222,3 +268,41 @@ class Prod(Rotated):
         part = np.float32(1024 / (root * mean) / root / root)
         missed = np.rint(turned.astype("<f4") * (residuals.astype("<f4") * part))
         return held + missed.astype(np.int64), 1024
+
+
+class Fibquant(Rotated):
+    """Codewords of blocks."""
+
+    most = 256
+    allowed: ClassVar = {
+        "block": (2, 4, 8, 16),
+        "size": (32, 64, 256, 1024, 4096),
+        "rotation": ("hadamard", "haar"),
+        "norm": ("f16", "f32"),
+        "norm_correction": (True, False),
+        "center": (True, False),
+    }
+
+    def check(self, params: Any) -> None:
+        super().check(params)
+        need((params["block"], params["size"]) in BOOKS, "a codebook")
+
+    def order(self, channels: int) -> int:
+        return min(
+            (order for order in ORDERS if order >= channels), default=-(-channels // 16) * 16
+        )
+
+    def coded(self, params: Any, order: int) -> dict[str, tuple[str, int]]:
+        blocks, bits = order // params["block"], int(math.log2(params["size"]))
+        found = {"codes": ("u1", (blocks * min(bits, 8) + 7) // 8)}
+        if bits > 8:
+            found["tops"] = ("u1", (blocks * (bits - 8) + 7) // 8)
+        return found
+
+    def vectors(self, params: Any, arrays: Any, order: int) -> tuple[Any, int]:
+        blocks, bits = order // params["block"], int(math.log2(params["size"]))
+        indices = unpacked(arrays["codes"], min(bits, 8), blocks)
+        if bits > 8:
+            indices = indices + 256 * unpacked(arrays["tops"], bits - 8, blocks)
+        words, unit = codewords(order, params["block"], params["size"])
+        return words[indices].reshape(*indices.shape[:2], order), unit

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.decoders import CODECS
 from reference.refused import Refused, need
+from reference.rotating import BOOKS
 
 from kvq_cli.codecs import page_of
 from kvq_cli.codecs.registry import CODECS as TABLE
@@ -52,6 +53,14 @@ INSTANCES += [
     for bits in widths
     for rotation in ("hadamard", "haar")
     for norm, center in (("f16", False), ("f32", True))
+]
+INSTANCES += [
+    (
+        "fibquant",
+        {"block": block, "size": size, "rotation": rotation, "norm": norm, "center": center},
+    )
+    for block, size in BOOKS
+    for rotation, norm, center in (("hadamard", "f16", False), ("haar", "f32", True))
 ]
 
 

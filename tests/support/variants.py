@@ -27,6 +27,10 @@ COMBINED: dict[str, list[dict[str, Any]]] = {
         {"bits": 8, "scale": "f32"},
         {"bits": 2, "scale": "f32", "group": 128},
     ],
+    "fibquant": [
+        {"block": 2, "size": 64, "center": True, "norm": "f32", "seed": 7},
+        {"size": 32, "rotation": "haar", "center": True, "norm_correction": False},
+    ],
     "turboquant_mse": [
         {"bits": 3, "center": True, "norm": "f32", "seed": 7},
         {"bits": 2, "rotation": "haar", "center": True, "norm_correction": False},
