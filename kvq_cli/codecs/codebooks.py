@@ -42,9 +42,10 @@ class Codebook:
     @classmethod
     def of(cls, codewords: NDArray[np.int16]) -> Codebook:
         """ValueError where they are too many or too large."""
-        for array in (codewords, points := codewords.astype(np.float32)):
+        held, points = codewords.copy(), codewords.astype(np.float32)
+        for array in (held, points):
             array.flags.writeable = False
-        return cls(codewords, points, digest_of(codewords), search(codewords))
+        return cls(held, points, digest_of(codewords), search(codewords))
 
 
 @cache
