@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, get_args, get_type_hints
 
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import CODECS, codec_from_json, codec_to_json, names, newest
+from kvq_cli.errors import ProfileError
 
 # Name, codec, parameters. Scales are halves, as in the built-in profiles, unless a name says so.
 _NAMED: Final[tuple[tuple[str, str, Mapping[str, object]], ...]] = (
@@ -72,4 +74,5 @@ def _variants(name: str) -> Iterator[Codec]:
         hint = hints[field.name]
         for value in (False, True) if hint is bool else get_args(hint):
             if value != chosen[field.name]:
-                yield codec_from_json(name, {**chosen, field.name: value}, "")
+                with suppress(ProfileError):  # a rule across parameters forbids it
+                    yield codec_from_json(name, {**chosen, field.name: value}, "")

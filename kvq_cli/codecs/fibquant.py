@@ -78,7 +78,7 @@ class Fibquant(Rotated):
         weights = scratch.take("fibquant.weights", shape, np.float64)
         np.take(_squares(book), indices, out=weights, mode="clip")
         sums = product(weights, np.ones(shape[1]))
-        return unit.lengths(order * self.unit**2 / np.maximum(sums, 1))
+        return unit.lengths(order * (self.unit * self.unit) / np.maximum(sums, 1))
 
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         book = codebook(order, self.block, self.size)
