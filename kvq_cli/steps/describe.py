@@ -88,6 +88,7 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
             "codecs": list(manifest.codecs),
+            "tables": [table.to_json() for table in manifest.tables],
             "storage": manifest.storage(),
             "raw_reasons": _reasons(entries if entries is not None else reader.entries()),
             **({"tensors": [each.to_json() for each in manifest.tensors]} if tensors else {}),
