@@ -16,7 +16,7 @@ from reference.refused import need
 from reference.restoring import WIDTHS, check_scales, largest_scale, restored
 from reference.rotating import Fibquant, Mse, Prod
 
-__all__ = ["CODECS", "WIDTHS"]
+__all__ = ["CODECS", "WIDTHS", "tables_of"]
 
 SCALES = {"f32": "<f4", "f16": "<f2"}
 Spec = tuple[int, int, int]  # (H, T, D)
@@ -191,6 +191,12 @@ def float8(mantissa: int, bias: int) -> list[float]:
             fraction += 2**mantissa
         numbers.append(math.ldexp(fraction, max(exponent, 1) - bias - mantissa))
     return numbers + [-one for one in numbers]
+
+
+def tables_of(codec: Any) -> list[Any]:
+    """The tables that a codec's parameters name, as the header must have them."""
+    decoder = CODECS[codec["name"], codec["revision"]]
+    return decoder.tables(codec["params"]) if hasattr(decoder, "tables") else []
 
 
 CODECS: dict[tuple[str, int], Any] = {
