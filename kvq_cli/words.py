@@ -21,6 +21,10 @@ ELEMENT_BITS: Final[dict[str, int]] = {
     "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
 
+# Of the tables of a container, all codecs' together.
+MAX_TABLES: Final = 64
+MAX_TABLE_BYTES: Final = 1 << 26
+
 
 class Role(IntEnum):
     """Which half of the cache; the number is what containers store."""

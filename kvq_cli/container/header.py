@@ -14,8 +14,6 @@ from typing import Any, Final
 
 from kvq_cli import digest, jsontext
 from kvq_cli.container.manifest import (
-    MAX_TABLE_BYTES,
-    MAX_TABLES,
     SCHEMA,
     TABLE_DTYPES,
     Manifest,
@@ -26,7 +24,7 @@ from kvq_cli.container.manifest import (
 from kvq_cli.container.preamble import MAX_HEADER
 from kvq_cli.contract.fields import U64, Fields
 from kvq_cli.errors import ContainerError, ProfileError
-from kvq_cli.words import DType, Role, TableSpec
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, DType, Role, TableSpec
 
 # Each letter at most once, H and T there, D last.
 AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*H)(?=.*T)[BLHT]*D")

@@ -16,8 +16,6 @@ from kvq_cli.words import DType, Role, TableSpec
 
 SCHEMA: Final = "kvq_container_v1"
 MAX_PAGE: Final = 1 << 26  # bytes of a page in the source dtype
-MAX_TABLES: Final = 64
-MAX_TABLE_BYTES: Final = 1 << 26  # of all tables together
 TABLE_DTYPES: Final = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<f2", "<f4", "<f8")
 
 

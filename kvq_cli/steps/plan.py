@@ -17,8 +17,6 @@ from kvq_cli.capture.slab import Slab
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.container.manifest import (
-    MAX_TABLE_BYTES,
-    MAX_TABLES,
     Manifest,
     Part,
     RoleShape,
@@ -31,7 +29,7 @@ from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages,
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
-from kvq_cli.words import PageKey, Role, TableSpec
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Role, TableSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class Plan:
     codecs: tuple[Codec, ...]
     tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
+    notes: tuple[str, ...]
 
     @property
     def largest_page(self) -> int:
@@ -115,7 +114,8 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
         writer=f"kvq {__version__}",
     )
     arrays = {table.digest: array for table, array in tables.items()}
-    return Plan(capture, profiles, manifest, codecs, arrays, treated)
+    notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
+    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes)
 
 
 def _tables(
