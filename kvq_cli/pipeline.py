@@ -45,7 +45,7 @@ from kvq_cli.steps.inputs import (
 from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.plan import Plan, make_plan
-from kvq_cli.steps.restore import Placer, head_of, restore_by_index, write_at
+from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import new_target, source_target
 from kvq_cli.steps.work import Progress, in_order, silent, workers
@@ -143,7 +143,7 @@ def decompress(
         with workers(threads, messages=reader.source.seekable) as pool:
             if wanted.cuts and reader.source.seekable:
                 opener = PageOpener(reader)
-                placer = begin(opener, head_of(reader, opener))
+                placer = begin(opener, opener.head(open_front(reader, opener)))
                 restore_by_index(reader, opener, pool, placer)
                 end = reader.footer()
             else:

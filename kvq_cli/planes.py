@@ -19,7 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.digest import plain, text
 from kvq_cli.errors import CodecError
+from kvq_cli.words import TableSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,17 @@ def raw_bytes(array: NDArray[Any]) -> memoryview:
     return memoryview(flat)
 
 
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, which nobody may write to any more."""
+    array.flags.writeable = False
+    return array
+
+
+def table_spec(array: NDArray[Any]) -> TableSpec:
+    """A C-contiguous array as a table."""
+    return TableSpec(array.dtype.str, array.shape, text(plain(raw_bytes(array))))
+
+
 def unpack(layout: Layout, packed: Sequence[memoryview]) -> dict[str, NDArray[Any]]:
     """The planes as read-only arrays over the packed bytes."""
     if len(packed) != len(layout):
@@ -71,9 +84,7 @@ def unpack(layout: Layout, packed: Sequence[memoryview]) -> dict[str, NDArray[An
             raise CodecError(
                 "E502", f"plane {plane.name}: {len(data)} bytes, the layout has {plane.nbytes}"
             )
-        array = np.frombuffer(data, dtype=plane.dtype).reshape(plane.shape)
-        array.flags.writeable = False
-        planes[plane.name] = array
+        planes[plane.name] = read_only(np.frombuffer(data, dtype=plane.dtype).reshape(plane.shape))
     return planes
 
 

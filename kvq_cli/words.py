@@ -1,4 +1,4 @@
-"""words: what every part of kvq calls things: role, dtype, reason, page key, page spec.
+"""words: what every part of kvq calls things: role, dtype, reason, page key, page and table spec.
 
 Spec: formats/README.md, section "Words".
 
@@ -8,9 +8,10 @@ headers and indexes are read without it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Any, Final
 
 # Bits of an element of every safetensors dtype, in the order in which its writer sorts them.
 ELEMENT_BITS: Final[dict[str, int]] = {
@@ -19,6 +20,10 @@ ELEMENT_BITS: Final[dict[str, int]] = {
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "C64": 64, "F64": 64, "I64": 64, "U64": 64,
 }  # fmt: skip
+
+# Of the tables of a container, all codecs' together.
+MAX_TABLES: Final = 64
+MAX_TABLE_BYTES: Final = 1 << 26
 
 
 class Role(IntEnum):
@@ -97,3 +102,19 @@ class PageSpec:
     @property
     def nbytes(self) -> int:
         return self.elements * self.dtype.size
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table of a codec: little-endian dtype as NumPy writes it, shape, digest of the bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * int(self.dtype[2:])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "shape": list(self.shape), "digest": self.digest}

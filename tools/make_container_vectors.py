@@ -27,8 +27,19 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from reference.reader import read  # noqa: E402 - tests/ is no package
 
+from kvq_cli.contract.compat.vector_code import Quantizer  # noqa: E402
+from kvq_cli.contract.geometry import KvPageGeometryV1  # noqa: E402
+from kvq_cli.contract.kv_profile import KvCompressionProfileV1  # noqa: E402
+from kvq_cli.contract.shape import KvTensorShapeV1  # noqa: E402
+from kvq_cli.contract.vector_profile import FibQuantProfileV1  # noqa: E402
+from kvq_cli.contract.words import (  # noqa: E402
+    KvAttentionKind,
+    KvAxisPolicyV1,
+    KvDType,
+    KvRole,
+    KvRopeState,
+)
 from kvq_cli.pipeline import compress, decompress  # noqa: E402
-from kvq_cli.profile import parse_profile  # noqa: E402
 from support.recipes import capture_bytes  # noqa: E402
 from support.surgery import operate  # noqa: E402
 
@@ -51,6 +62,37 @@ def int8(axis: str, scale: str, **more: Any) -> dict[str, Any]:
     return {"codec": {"name": "int8", "axis": axis, "scale": scale}, **more}
 
 
+def kv_profile(role: str, policy: str, lengths: list[int], facts: dict[str, str]) -> dict[str, Any]:
+    """A KV profile of fib_quant for keys or values of F32 of these lengths."""
+    batch, layers, heads, tokens, dim = lengths
+    rope = f"{facts['rope_state']}_rope" if role == "key" else "not_applicable"
+    shape = KvTensorShapeV1(
+        role=KvRole(role),
+        attention_kind=KvAttentionKind(facts["attention_kind"]),
+        batch=batch,
+        layers=layers,
+        kv_heads=heads,
+        query_heads=int(facts["query_heads"]),
+        tokens=tokens,
+        head_dim=dim,
+        dtype=KvDType.F32,
+        rope_state=KvRopeState(rope),
+    )
+    made = Quantizer.build(FibQuantProfileV1.paper_default(dim, 2, 8, 13))
+    bound = KvCompressionProfileV1.from_parts(
+        f"{role}-{policy}".replace("_", "-"),
+        shape,
+        made.profile,
+        codebook_digest=made.codebook_digest,
+        rotation_digest=made.codebook.rotation_digest,
+        axis_policy=KvAxisPolicyV1(policy),
+        page_geometry=KvPageGeometryV1.new(min(tokens, 16), dim, 64),
+    )
+    protected = {"first_tokens_raw": 1, "last_tokens_raw": 0, "raw_layers": [], "raw_heads": [1]}
+    return {**bound.to_json(), "protected_policy": protected}
+
+
+FACTS = {"attention_kind": "gqa", "query_heads": "6", "rope_state": "post"}
 RECIPES: dict[str, dict[str, Any]] = {
     "raw": {
         "what": "the smallest: one layer, one head, one token, both roles raw",
@@ -128,6 +170,29 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "profile": profile("fallback", int8("token", "f32"), fixed_rate=True),
     },
+    "fib-quant": {
+        "what": "a KV profile: keys per channel in groups of 8 tokens, two tables; a tensor beside",
+        "capture": {
+            "tensors": [
+                tensor("key", [1, 1, 3, 20, 8], "F32"),
+                tensor("value", [1, 1, 3, 20, 6], "F32"),
+                tensor("positions", [20], "I64"),
+            ],
+            "metadata": FACTS,
+        },
+        "profile": kv_profile("key", "per_channel", [1, 1, 3, 20, 8], FACTS),
+    },
+    "fib-quant-token": {
+        "what": "a KV profile: values per token",
+        "capture": {
+            "tensors": [
+                tensor("key", [1, 2, 2, 5, 8], "F32"),
+                tensor("value", [1, 2, 2, 5, 8], "F32"),
+            ],
+            "metadata": {**FACTS, "query_heads": "4"},
+        },
+        "profile": kv_profile("value", "per_token", [1, 2, 2, 5, 8], {**FACTS, "query_heads": "4"}),
+    },
 }
 
 
@@ -138,7 +203,8 @@ def vector(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         source, packed, back = (Path(folder) / one for one in ("source", "packed", "back"))
         source.write_bytes(capture)
-        chosen = parse_profile(json.loads(json.dumps(recipe["profile"])))
+        chosen = Path(folder) / "profile.json"
+        chosen.write_text(json.dumps(recipe["profile"]))
         report = compress(source, packed, profiles=[chosen], threads=1)
         decompress(packed, back, threads=1)
         data, restored = packed.read_bytes(), back.read_bytes()

@@ -30,11 +30,16 @@ import zstandard
 from blake3 import blake3
 
 import bench_docs
+from kvq_cli.codecs import Codec
+from kvq_cli.codecs.fib_quant import FibQuant
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json, names
+from kvq_cli.contract.compat.vector_code import Quantizer
+from kvq_cli.contract.vector_profile import FibQuantProfileV1
+from kvq_cli.digest import is_text
 from kvq_cli.errors import MEANINGS
+from kvq_cli.numerics.scratch import Tables
 from kvq_cli.pipeline import compress, stats
-from kvq_cli.profile import Profile, builtin_names, load_profile
-from kvq_cli.profile.parse import parse_profile
+from kvq_cli.profile import Profile, Rule, builtin_names, fib_quant, load_profile
 
 ROOT: Final = Path(__file__).parents[1]
 SAMPLES: Final = ROOT / "sample_data"
@@ -89,12 +94,21 @@ def codecs_block() -> str:
     """Every codec with its defaults."""
     rows = []
     for name in names():
-        params = codec_to_json(codec_from_json(name, {}, ""))["params"]
-        rule = {"codec": {"name": name, **params}}
-        profile = parse_profile({"schema": "kvq_profile_v1", "name": name, "rules": [rule]})
-        told = ", ".join(f"{key} {json.dumps(value)}" for key, value in params.items()) or "none"
+        codec, tables = default_of(name)
+        params = codec_to_json(codec)["params"]
+        shown = {key: value for key, value in params.items() if not is_text(value)}
+        told = ", ".join(f"{key} {json.dumps(value)}" for key, value in shown.items()) or "none"
+        profile = Profile(name, (Rule(codec),), tables=tables)
         rows.append([f"[`{name}`](formats/codecs/{name}.md)", told, *measured(profile)])
     return table(["codec", "its parameters, as they are by default", *COLUMNS], rows)
+
+
+def default_of(name: str) -> tuple[Codec, Tables]:
+    """A codec with its defaults; one without has the tables of a vector profile."""
+    if name != FibQuant.name:
+        return codec_from_json(name, {}, ""), {}
+    vectors = FibQuantProfileV1.paper_default(64, 4, 256, 42)
+    return fib_quant(Quantizer.build(vectors), "token")
 
 
 def profiles_block() -> str:

@@ -22,34 +22,36 @@ from codec_vectors.recipe import Case, Group, PackedPlanes, painted
 from kvq_cli.codecs import Codec, NonFinite, page_of
 from kvq_cli.codecs.registry import codec_from_json, names, newest
 from kvq_cli.errors import KvqError
-from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.numerics.scratch import Scratch, Tables
 from kvq_cli.page import Page, PageSpec
-from kvq_cli.planes import pack, unpack
+from kvq_cli.planes import pack, table_spec, unpack
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "formats" / "vectors" / "codecs"
 RECIPES = ROOT / "tools" / "codec_vectors"
 
 
-def restored(codec: Codec, planes: PackedPlanes, spec: PageSpec, case: Case) -> dict[str, Any]:
+def restored(
+    codec: Codec, planes: PackedPlanes, spec: PageSpec, case: Case, tables: Tables
+) -> dict[str, Any]:
     """What decoding gives: bits, or an error id."""
     into = page_of(PageSpec(*spec.shape, case.target or spec.dtype))
     named = {"as": case.target.value} if case.target else {}
     try:
         arrays = unpack(codec.layout(spec), [memoryview(plane) for plane in planes.values()])
-        codec.decode(arrays, spec, into, Scratch())
+        codec.decode(arrays, spec, into, Scratch(tables))
     except KvqError as refusal:
         return {**named, "error": refusal.error_id}
     return {**named, "restored": into.bits.tobytes().hex()}
 
 
-def encoded(codec: Codec, page: Page) -> PackedPlanes:
+def encoded(codec: Codec, page: Page, tables: Tables) -> PackedPlanes:
     layout = codec.layout(page.spec)
-    packed = pack(layout, codec.encode(page, Scratch()))
+    packed = pack(layout, codec.encode(page, Scratch(tables)))
     return {plane.name: bytes(data) for plane, data in zip(layout, packed, strict=True)}
 
 
-def case_json(codec: Codec, group: Group, case: Case) -> dict[str, Any]:
+def case_json(codec: Codec, group: Group, case: Case, tables: Tables) -> dict[str, Any]:
     spec = group.spec
     source = group.cases[0].page if case.page is None else case.page
     bits = painted(spec) if isinstance(source, dict) else source
@@ -57,14 +59,14 @@ def case_json(codec: Codec, group: Group, case: Case) -> dict[str, Any]:
         raise SystemExit(f"{codec}: the first case of a group needs a page")
     shown = source if isinstance(source, dict) else bits.tobytes().hex()
     try:
-        planes = encoded(codec, Page(spec, np.ascontiguousarray(bits)))
+        planes = encoded(codec, Page(spec, np.ascontiguousarray(bits)), tables)
     except NonFinite as refusal:
         return {"page": shown, "error": refusal.error_id, "first": list(refusal.first)}
     except KvqError as refusal:
         return {"page": shown, "error": refusal.error_id}
     if case.change is not None:
         planes = case.change(planes)
-    result = restored(codec, planes, spec, case)
+    result = restored(codec, planes, spec, case, tables)
     both_ways = case.change is None and "error" not in result
     written = {name: plane.hex() for name, plane in planes.items()}
     return {**({"page": shown} if both_ways else {}), "planes": written, **result}
@@ -73,6 +75,9 @@ def case_json(codec: Codec, group: Group, case: Case) -> dict[str, Any]:
 def vectors(name: str) -> str:
     """The text of one codec's vector file."""
     recipe = importlib.import_module(f"codec_vectors.{name}")
+    arrays = recipe.tables() if hasattr(recipe, "tables") else []
+    stored = [{**table_spec(table).to_json(), "bytes": table.tobytes().hex()} for table in arrays]
+    tables = {each["digest"]: table for each, table in zip(stored, arrays, strict=True)}
     number = 0
     groups, refused = [], []
     for group in recipe.groups():
@@ -84,7 +89,8 @@ def vectors(name: str) -> str:
             unknown = set(case.flags) - set(recipe.NOTES)
             if unknown:
                 raise SystemExit(f"{name}: no note for {unknown}")
-            cases.append({"id": number, "flags": case.flags, **case_json(codec, group, case)})
+            made = case_json(codec, group, case, tables)
+            cases.append({"id": number, "flags": case.flags, **made})
         shape = {"heads": spec.heads, "tokens": spec.tokens, "channels": spec.channels}
         members = {**shape, "dtype": spec.dtype.value}
         groups.append({"params": group.params, "spec": members, "cases": cases})
@@ -93,7 +99,8 @@ def vectors(name: str) -> str:
         refused.append({"id": number, "params": params, "pointer": pointer, "error": "E401"})
     head = {"schema": "codec-vector.schema.json", "codec": name, "revision": newest(name)}
     exact = getattr(recipe, "EXACT", "encode")
-    return layout_text({**head, "exact": exact, "notes": recipe.NOTES}, groups, refused)
+    held = {"tables": stored} if stored else {}
+    return layout_text({**head, "exact": exact, "notes": recipe.NOTES, **held}, groups, refused)
 
 
 def layout_text(

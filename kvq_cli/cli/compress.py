@@ -54,7 +54,7 @@ def compress(
     )
     names = options.input_names(inputs, files_from, null=null)
     to = output_for(names, output, default_target)
-    told = _meta(meta or [])
+    told = told_facts(meta or [])
 
     def story(name: str) -> Any:
         return pipeline.compress(
@@ -78,7 +78,8 @@ def compress(
 compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
 
 
-def _meta(pairs: list[str]) -> dict[str, str]:
+def told_facts(pairs: list[str]) -> dict[str, str]:
+    """What --meta says of captures."""
     meta = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

@@ -81,6 +81,8 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
     for key, text in report["identity"].items():
         render.say(f"  {key:12} {text}")
     _parts(report["parts"])
+    for each in report["tables"]:
+        render.say(f"  table        {each['dtype']} {each['shape']} {each['digest']}")
     for reason, count in report["raw_reasons"].items():
         render.say(f"  raw pages    {count} {reason}")
     _tensors(report, common)

@@ -1,4 +1,4 @@
-"""profile: profiles listed, shown, checked, digested and begun."""
+"""profile: profiles listed, shown, checked, digested, begun and bound."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Annotated, Any
 import typer
 
 from kvq_cli.cli import options, render
+from kvq_cli.cli.bind import bind
 from kvq_cli.cli.loop import each_input
 
 EXAMPLES = """\b
 Examples:
   kvq profile new mine --from int8 > mine.json
-  kvq profile check mine.json"""
+  kvq profile check mine.json
+  kvq profile bind cache.safetensors --role key -o key.json"""
 
 app = typer.Typer(
     name="profile",
-    help="List, show, check, digest and begin profiles.",
+    help="List, show, check, digest, begin and bind profiles.",
     epilog=EXAMPLES,
     rich_markup_mode=None,
 )
@@ -72,13 +74,16 @@ def check(sources: Sources, json: options.Json = False, quiet: options.Quiet = F
 def digest(sources: Sources, json: options.Json = False) -> int:
     """Print the digest that containers record: description and storage do not change it.
 
+    Of a KV profile it prints all digests that it states; of a vector profile those of the
+    rotation and the codebook too, which are made for it.
+
     \b
     Examples:
       kvq profile digest int8
       kvq profile digest mine.json
     """
     common = options.Common("profile digest", json)
-    return each_input(sources, _described, common, human=_sum)
+    return each_input(sources, _digests, common, human=_sums)
 
 
 @app.command()
@@ -100,6 +105,9 @@ def new(
     return 0
 
 
+app.command()(bind)
+
+
 @app.command()
 def schema() -> int:
     """Print the JSON Schema of kvq profiles.
@@ -119,6 +127,12 @@ def _described(source: str) -> Any:
     return describe_profile(source)
 
 
+def _digests(source: str) -> Any:
+    from kvq_cli.steps.bind import profile_digests
+
+    return profile_digests(source)
+
+
 def _line(report: Any) -> None:
     render.say(f"{report['path']:12} {report['profile'].get('description', '')}")
 
@@ -131,5 +145,7 @@ def _said(report: Any, word: str) -> None:
     render.say(f"{report['path']}: {word} {report['digest']}")
 
 
-def _sum(report: Any) -> None:
+def _sums(report: Any) -> None:
     render.say(f"{report['digest']}  {report['path']}")
+    for name, digest in report["digests"].items():
+        render.say(f"{digest}  {report['path']}: {name.replace('_', ' ')}")

@@ -3,7 +3,9 @@
 Spec: formats/codecs/, one page a codec.
 
 A codec is a frozen dataclass of its parameters. It knows no files and no bytes: its layout
-fixes every size, from parameters and page spec alone. It obeys the law of exactness: no
+fixes every size, from parameters and page spec alone. What it cannot derive by exact rules, such
+as a trained codebook, are tables: its parameters name them by digest, a container holds them,
+and they come with the scratch. It obeys the law of exactness: no
 float reduction, no float matrix product, no transcendental on the way to a byte.
 """
 
@@ -19,6 +21,7 @@ from kvq_cli.numerics import rows
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import Layout, Planes
+from kvq_cli.words import TableSpec
 
 
 @runtime_checkable
@@ -32,6 +35,10 @@ class Codec(Protocol):
     def layout(self, spec: PageSpec) -> Layout:
         """The planes of a page of this spec."""
         ...
+
+    def tables(self) -> tuple[TableSpec, ...]:
+        """The tables that encode and decode find in `scratch.tables`."""
+        return ()
 
     def encode(self, page: Page, scratch: Scratch) -> Planes:
         """The planes, alive in `scratch` until its next use; NonFinite where they cannot be."""

@@ -6,7 +6,8 @@ A name from a file goes through CODECS and nowhere else. A profile's codec name 
 newest revision; a superseded revision keeps its own file and decodes for ever.
 
     Literal[…]           one of these values, of just this JSON type
-    bool, int, str       that JSON type; an int field's metadata may state minimum and maximum
+    bool, int, str       that JSON type; an int field's metadata may state minimum and maximum,
+                         a str field's a pattern, which holds for all of it
     … | None             or null
 """
 
@@ -14,13 +15,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from collections.abc import Mapping
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from functools import cache
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from kvq_cli.codecs import Codec
+from kvq_cli.codecs.fib_quant import FibQuant
 from kvq_cli.codecs.fibquant import Fibquant
 from kvq_cli.codecs.fp8_e4m3 import Fp8E4M3
 from kvq_cli.codecs.fp8_e5m2 import Fp8E5M2
@@ -45,6 +48,7 @@ _ALL: Final[tuple[type[Any], ...]] = (
     Fibquant,
     TurboquantMse,
     TurboquantProd,
+    FibQuant,
 )
 
 CODECS: Final[Mapping[tuple[str, int], type[Any]]] = types.MappingProxyType(
@@ -94,6 +98,9 @@ def codec_from_json(
             raise ProfileError("E401", f"codec {name} has no such parameter, only {allowed}", place)
         field, hint = known[key]
         _check(hint, field, value, place)
+    for key, (field, _) in known.items():
+        if field.default is MISSING and key not in params:
+            raise ProfileError("E401", f"codec {name} lacks its parameter {key}", pointer)
     try:
         codec: Codec = CODECS[name, wanted](**params)
     except ValueError as error:
@@ -126,8 +133,12 @@ def _check(hint: Any, field: Field[Any], value: object, place: str) -> None:
             most = field.metadata.get("maximum", 2**63 - 1)
             if choice is int and type(value) is int and least <= value <= most:
                 return
+            pattern = field.metadata.get("pattern")
             if choice is not int and type(value) is choice:
-                return
+                if pattern is None or re.fullmatch(pattern, str(value)):
+                    return
+                allowed.append(pattern)
+                continue
             allowed.append(f"{least} to {most}" if choice is int else f"a {choice.__name__}")
     found = json.dumps(value, default=str)
     raise ProfileError("E401", f"{found[:60]} is not allowed: {', '.join(allowed)}", place)

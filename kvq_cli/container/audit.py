@@ -9,15 +9,16 @@ pages against the header and the index against the pages.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from blake3 import blake3
 
-from kvq_cli.container import index
+from kvq_cli.container import chunk, index
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.manifest import Manifest
-from kvq_cli.container.records import PIECE, PageRecord
+from kvq_cli.container.records import PageRecord, pieces
 from kvq_cli.errors import ContainerError, DigestError
 
 
@@ -28,7 +29,7 @@ class Audit:
         self._coverage = Coverage(manifest)
         self._content = blake3(b"kvq/v1/content\0" + manifest.content_digest())
         self._file = blake3(b"kvq/v1/file\0" + header_digest)
-        self._pieces = _tensor_pieces(manifest)
+        self._pieces = _promised(manifest)
         self._seen: list[tuple[bytes, bytes | None]] = []  # what the index must say
         self._leaves: list[index.LeafEntry] = []
         self._stage = 0  # 0 nothing yet, 1 after HEAD, 2 in pages
@@ -42,11 +43,12 @@ class Audit:
     def ancillary(self, header: ChunkHeader) -> None:
         self._file.update(header.digest)
 
-    def tensor(self, header: ChunkHeader, piece: tuple[int, int, int], packed: bytes) -> None:
-        """A TENS chunk: tensor number, offset and length of the piece, and packed digest."""
+    def piece(self, header: ChunkHeader, piece: tuple[int, int, int], packed: bytes) -> None:
+        """A TABL or TENS chunk: number, offset and length of the piece, and packed digest."""
         self._file.update(header.digest)
-        if self._stage != 1 or piece != next(self._pieces, None):
-            raise ContainerError("E304", "a tensor piece that is not the next one", header.offset)
+        if self._stage != 1 or (header.type, piece) != next(self._pieces, None):
+            name = header.type.decode()
+            raise ContainerError("E304", f"a {name} piece that is not the next one", header.offset)
         self._content.update(packed)
 
     def page(self, header: ChunkHeader, record: PageRecord, packed: bytes | None) -> None:
@@ -56,7 +58,7 @@ class Audit:
         is known yet, and the content root is not checked.
         """
         if self._stage == 1 and next(self._pieces, None) is not None:
-            raise ContainerError("E304", "pages begin before all tensors", header.offset)
+            raise ContainerError("E304", "pages begin before all tables and tensors", header.offset)
         if self._stage == 0:
             raise ContainerError("E304", "no HEAD chunk", header.offset)
         self._stage = 2
@@ -101,7 +103,7 @@ class Audit:
         if self._stage == 0:
             raise ContainerError("E304", "no HEAD chunk", header.offset)
         if self._stage == 1 and next(self._pieces, None) is not None:
-            raise ContainerError("E304", "tensors are missing", header.offset)
+            raise ContainerError("E304", "tables or tensors are missing", header.offset)
 
     def finish(self, end: Footer, *, content: bool) -> None:
         """Both roots, or file_root alone where packed digests were not computed."""
@@ -113,9 +115,9 @@ class Audit:
             raise DigestError("content_root does not hold", end.file_length)
 
 
-def _tensor_pieces(manifest: Manifest) -> Iterator[tuple[int, int, int]]:
-    """The TENS chunks a container must hold: tensor, offset, length."""
-    for number, tensor in enumerate(manifest.tensors):
-        if tensor.role is None:
-            for at in range(0, tensor.nbytes, PIECE):
-                yield number, at, min(PIECE, tensor.nbytes - at)
+def _promised(manifest: Manifest) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
+    """The TABL and TENS chunks a container must hold."""
+    return chain(
+        ((chunk.TABL, piece) for piece in pieces(table.nbytes for table in manifest.tables)),
+        ((chunk.TENS, piece) for piece in pieces(manifest.carried)),
+    )

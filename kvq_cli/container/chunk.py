@@ -27,10 +27,11 @@ GUARDED: Final = struct.Struct("<4s4sQQI")
 CRC: Final = struct.Struct("<I")
 
 HEAD: Final = b"HEAD"
+TABL: Final = b"TABL"
 TENS: Final = b"TENS"
 PAGE: Final = b"PAGE"
 INDX: Final = b"INDX"
-KNOWN: Final = (HEAD, TENS, PAGE, INDX)
+KNOWN: Final = (HEAD, TABL, TENS, PAGE, INDX)
 
 
 @dataclass(frozen=True, slots=True)

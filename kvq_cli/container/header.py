@@ -13,16 +13,24 @@ from itertools import pairwise
 from typing import Any, Final
 
 from kvq_cli import digest, jsontext
-from kvq_cli.container.manifest import SCHEMA, Manifest, Part, RoleShape, TensorEntry
+from kvq_cli.container.manifest import (
+    SCHEMA,
+    TABLE_DTYPES,
+    Manifest,
+    Part,
+    RoleShape,
+    TensorEntry,
+)
 from kvq_cli.container.preamble import MAX_HEADER
 from kvq_cli.contract.fields import U64, Fields
 from kvq_cli.errors import ContainerError, ProfileError
-from kvq_cli.words import DType, Role
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, DType, Role, TableSpec
 
 # Each letter at most once, H and T there, D last.
 AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*H)(?=.*T)[BLHT]*D")
 PROBES: Final = ("none", "self", "capture", "file")
 MAX_COUNT: Final = 1 << 31
+MAX_TABLE_AXES: Final = 4
 MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
 
 
@@ -51,6 +59,7 @@ def _manifest(header: Fields) -> Manifest:
         parts=_parts(content),
         head_sets=_head_sets(content),
         codecs=tuple(_codec(each) for each in content.objects("codecs")),
+        tables=_tables(content),
         profiles=tuple(_profile(each) for each in content.objects("profiles")),
         token_offset=content.integer("token_offset", 0, U64),
         continues=_digest(content, "continues"),
@@ -160,6 +169,34 @@ def _codec(fields: Fields) -> dict[str, Any]:
     fields.object("params")
     fields.done()
     return codec
+
+
+def _tables(content: Fields) -> tuple[TableSpec, ...]:
+    if len(content.array("tables")) > MAX_TABLES:
+        content.refuse("tables", f"at most {MAX_TABLES} tables are allowed")
+    tables = tuple(_table(each) for each in content.objects("tables"))
+    if len({table.digest for table in tables}) < len(tables):
+        content.refuse("tables", "two tables have one digest")
+    total = sum(table.nbytes for table in tables)
+    if total > MAX_TABLE_BYTES:
+        content.refuse("tables", f"{total} bytes of tables, at most {MAX_TABLE_BYTES} are allowed")
+    return tables
+
+
+def _table(fields: Fields) -> TableSpec:
+    table = TableSpec(
+        dtype=fields.text("dtype"),
+        shape=fields.integers("shape", 1, MAX_TABLE_BYTES),
+        digest=fields.text("digest"),
+    )
+    fields.done()
+    if table.dtype not in TABLE_DTYPES:
+        fields.refuse("dtype", f"only {', '.join(TABLE_DTYPES)} are allowed")
+    if not 1 <= len(table.shape) <= MAX_TABLE_AXES:
+        fields.refuse("shape", f"a table has 1 to {MAX_TABLE_AXES} axes")
+    if not digest.is_text(table.digest):
+        fields.refuse("digest", "not a digest")
+    return table
 
 
 def _profile(fields: Fields) -> dict[str, Any]:

@@ -7,14 +7,16 @@ The container knows profiles and codecs as JSON only; kvq_cli.pipeline gives the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kvq_cli import digest, jsontext
-from kvq_cli.words import DType, Role
+from kvq_cli.words import DType, Role, TableSpec
 
 SCHEMA: Final = "kvq_container_v1"
 MAX_PAGE: Final = 1 << 26  # bytes of a page in the source dtype
+TABLE_DTYPES: Final = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<f2", "<f4", "<f8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Manifest:
     parts: tuple[Part, ...]
     head_sets: tuple[tuple[int, ...], ...]
     codecs: tuple[dict[str, Any], ...]
+    tables: tuple[TableSpec, ...]
     profiles: tuple[dict[str, Any], ...]
     alignment: int
     entropy: str
@@ -121,6 +124,11 @@ class Manifest:
         """Bytes of all source tensors: what a ratio is measured against."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
+    @property
+    def carried(self) -> Iterator[int]:
+        """Bytes of each source tensor that TENS chunks hold: none of those stored as pages."""
+        return (tensor.nbytes if tensor.role is None else 0 for tensor in self.tensors)
+
     def parts_by_layer(self) -> dict[int, Part]:
         """Which part each layer lies in, layers ascending."""
         return self._by_layer
@@ -134,6 +142,7 @@ class Manifest:
             "parts": [part.to_json() for part in self.parts],
             "head_sets": [list(heads) for heads in self.head_sets],
             "codecs": list(self.codecs),
+            "tables": [table.to_json() for table in self.tables],
             "profiles": list(self.profiles),
             "token_offset": self.token_offset,
             "continues": self.continues,

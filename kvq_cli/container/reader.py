@@ -24,7 +24,7 @@ from kvq_cli.container.source import ByteSource, Forward
 from kvq_cli.errors import ContainerError, DigestError, ProfileError
 
 PAGE_RECORD: Final = 32
-TENSOR_RECORD: Final = 16
+PIECE_RECORD: Final = 16
 SOURCE_RECORD: Final = 8
 
 

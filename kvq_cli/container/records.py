@@ -1,10 +1,11 @@
-"""records: the fixed-size fields that begin the payloads of PAGE, TENS and HEAD.
+"""records: the fixed-size fields that begin the payloads of PAGE, TABL, TENS and HEAD.
 
 Spec: formats/container.md, section "Records".
 
 PAGE   0  1  role           4  4  batch entry        16  8  first token
        1  1  reason         8  4  first layer        24  4  number of tokens
        2  2  codec         12  4  number of layers   28  4  head set
+TABL   0  4  table          4  4  zero                8  8  offset in the table
 TENS   0  4  tensor         4  4  zero                8  8  offset in the tensor
 HEAD   0  4  source         4  4  zero
 """
@@ -12,6 +13,7 @@ HEAD   0  4  source         4  4  zero
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,11 +21,11 @@ from kvq_cli.errors import ContainerError
 from kvq_cli.words import PageKey, Reason, Role
 
 PAGE_FIELDS: Final = struct.Struct("<BBHIIIQII")
-TENSOR_FIELDS: Final = struct.Struct("<IIQ")
+PIECE_FIELDS: Final = struct.Struct("<IIQ")
 SOURCE_FIELDS: Final = struct.Struct("<II")
 ROLES: Final = tuple(Role)
 REASONS: Final = tuple(Reason)
-PIECE: Final = 1 << 22  # bytes of a tensor in one TENS chunk
+PIECE: Final = 1 << 22  # bytes of a table or tensor in one chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,18 +62,26 @@ def read_page_record(raw: bytes, offset: int) -> PageRecord:
     return PageRecord(key, codec, REASONS[reason])
 
 
-def pack_tensor_record(tensor: int, at: int) -> bytes:
-    return TENSOR_FIELDS.pack(tensor, 0, at)
+def pack_piece_record(number: int, at: int) -> bytes:
+    """The record of a TABL or TENS chunk."""
+    return PIECE_FIELDS.pack(number, 0, at)
 
 
-def read_tensor_record(raw: bytes, offset: int) -> tuple[int, int]:
-    """Tensor number and offset in the tensor."""
-    if len(raw) != TENSOR_FIELDS.size:
+def read_piece_record(raw: bytes, offset: int) -> tuple[int, int]:
+    """Number of the table or tensor, and offset in it."""
+    if len(raw) != PIECE_FIELDS.size:
         raise ContainerError("E304", "payload is too short for its record", offset)
-    tensor, zero, at = TENSOR_FIELDS.unpack(raw)
+    number, zero, at = PIECE_FIELDS.unpack(raw)
     if zero:
-        raise ContainerError("E304", "tensor record holds a value outside the spec", offset)
-    return tensor, at
+        raise ContainerError("E304", "record of a piece holds a value outside the spec", offset)
+    return number, at
+
+
+def pieces(sizes: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+    """The chunks that hold tables or tensors of these sizes: number, offset, length."""
+    for number, size in enumerate(sizes):
+        for at in range(0, size, PIECE):
+            yield number, at, min(PIECE, size - at)
 
 
 def pack_source_record() -> bytes:

@@ -41,7 +41,7 @@ class Writer:
         self._put(start, header)
 
     def append(self, coded: Coded) -> None:
-        """A HEAD or TENS chunk."""
+        """A HEAD, TABL or TENS chunk."""
         if coded.type != chunk.HEAD:
             self._content.update(coded.packed_digest)
         self._append(coded.type, coded.payload, coded.payload_digest, coded.packed)

@@ -68,7 +68,7 @@ class Restore:
                 reach += float(np.abs(means.values).max(initial=0))
                 means.add(values, tile)
         if reach >= LARGEST[target]:
-            self._limit(values)
+            limit(values, self.source, self.target)
         if target is DType.F16 and not self.least:
             np.multiply(values, 1 / UNIT[target], out=values)
             gather(values, target, out, scratch)
@@ -85,12 +85,14 @@ class Restore:
         if signs is None and self.least:
             np.add(values, np.float32(0), out=values)  # scales have signs, zeros have none
 
-    def _limit(self, values: NDArray[np.float32]) -> None:
-        limit = np.float32(LARGEST[self.target])
-        if self.target is self.source:
-            np.clip(values, -limit, limit, out=values)
-        elif float(np.abs(values).max()) >= OVERFLOW[self.target]:
-            raise CodecError(
-                "E501",
-                f"a restored {self.source} number is beyond the largest finite {self.target}",
-            )
+
+def limit(values: NDArray[np.float32], source: DType, target: DType) -> None:
+    """What is beyond the source's own dtype becomes its largest number; else CodecError."""
+    largest = np.float32(LARGEST[target])
+    if target is source:
+        np.clip(values, -largest, largest, out=values)
+    elif float(np.abs(values).max()) >= OVERFLOW[target]:
+        raise CodecError(
+            "E501",
+            f"a restored {source} number is beyond the largest finite {target}",
+        )

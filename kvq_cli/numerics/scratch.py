@@ -2,13 +2,15 @@
 
 The first touch of a big temporary costs more than the arithmetic on it, so every worker
 thread owns one Scratch and codecs take their tiles from it. An array is valid until the
-same name is taken again.
+same name is taken again. With it come the tables that codecs named in their parameters.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,10 +18,16 @@ from numpy.typing import DTypeLike, NDArray
 MAX_VIEWS: Final = 512  # a container with pages of ever new shapes must not fill memory
 
 
-class Scratch:
-    """Named buffers that only grow."""
+Tables: TypeAlias = Mapping[str, NDArray[Any]]  # by the digest of their bytes
 
-    def __init__(self) -> None:
+NO_TABLES: Final[Tables] = MappingProxyType({})
+
+
+class Scratch:
+    """Named buffers that only grow, and tables that nobody writes to."""
+
+    def __init__(self, tables: Tables = NO_TABLES) -> None:
+        self.tables = tables
         self._buffers: dict[str, NDArray[np.uint8]] = {}
         self._views: dict[tuple[str, tuple[int, ...], DTypeLike], NDArray[Any]] = {}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kvq_cli.profile.builtin import builtin_names, load_object, load_profile, read_profile
 from kvq_cli.profile.caution import cautions
-from kvq_cli.profile.compat import from_kv_profile
+from kvq_cli.profile.compat import fib_quant, from_kv_profile, trains
 from kvq_cli.profile.model import (
     BOUNDS,
     SCHEMA,
@@ -42,6 +42,7 @@ __all__ = [
     "builtin_names",
     "cautions",
     "codec_table",
+    "fib_quant",
     "from_kv_profile",
     "load_object",
     "load_profile",
@@ -49,4 +50,5 @@ __all__ = [
     "parse_profile",
     "read_profile",
     "runs",
+    "trains",
 ]

@@ -12,7 +12,7 @@ the digest. The last rule of a Profile matches everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from kvq_cli import jsontext
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.digest import json_digest
+from kvq_cli.numerics.scratch import Tables
 from kvq_cli.profile.ranges import Range, ranges_to_json
 from kvq_cli.words import Role
 
@@ -132,6 +133,8 @@ class Profile:
     fixed_rate: bool = False
     calibration_digest: str | None = None
     storage: Storage = Storage()
+    # What codecs of the rules need: their parameters name it by digest, so it decides nothing more.
+    tables: Tables = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (self.rules and self.rules[-1].matches_everything):

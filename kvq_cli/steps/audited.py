@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -18,10 +18,11 @@ from kvq_cli.container import chunk, index
 from kvq_cli.container.audit import Audit
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
-from kvq_cli.container.reader import PAGE_RECORD, TENSOR_RECORD, Chunk, Reader
-from kvq_cli.container.records import PageRecord, read_page_record, read_tensor_record
+from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, Chunk, Reader
+from kvq_cli.container.records import PageRecord, read_page_record, read_piece_record
 from kvq_cli.errors import ContainerError, KvqError
-from kvq_cli.steps.pages import OpenedTensor, PageOpener, Stack
+from kvq_cli.steps.pages import OpenedPiece, PageOpener, Stack
+from kvq_cli.steps.tables import load_tables
 from kvq_cli.steps.work import Progress, in_batches, in_order
 
 BATCH: Final = 1 << 22  # packed bytes in one job
@@ -34,7 +35,7 @@ class Visitor:
         """Use pages; what is returned for each reaches `took`, in file order."""
         return [None] * len(stack.pages)
 
-    def tensor(self, piece: OpenedTensor) -> Any:
+    def tensor(self, piece: OpenedPiece) -> Any:
         """Use a piece of a tensor; likewise."""
 
     def took(self, header: ChunkHeader, found: Any) -> None:
@@ -69,6 +70,7 @@ def read_all(
         raise ContainerError("E304", "the first chunk is not HEAD", head.header.offset)
     visitor = begin(opener, opener.head(head))
     visitor.took(head.header, None)
+    front = [_before_pages(each) for each in load_tables(opener, chunks)]
 
     def opened(batch: list[Chunk]) -> list[_Seen]:
         try:
@@ -77,8 +79,18 @@ def read_all(
             # One after the other, the first chunk that is wrong is the one that is told.
             return [seen for each in batch for seen in _opened([each], opener, visitor)]
 
-    seen = _told(_jobs(pool, opened, chunks), reader, progress)
+    seen = _told(chain(front, _jobs(pool, opened, chunks)), reader, progress)
     return _audit(reader, head, seen, visitor, content=True)
+
+
+def _before_pages(each: OpenedPiece | Chunk) -> _Seen:
+    """A piece of a table, or an ancillary chunk before it."""
+    return _piece_seen(each, None) if isinstance(each, OpenedPiece) else _Seen(each.header)
+
+
+def _piece_seen(piece: OpenedPiece, found: Any) -> _Seen:
+    place = (piece.number, piece.at, len(piece.data))
+    return _Seen(piece.header, piece=place, packed=piece.packed_digest, found=found)
 
 
 def _opened(batch: list[Chunk], opener: PageOpener, visitor: Visitor) -> list[_Seen]:
@@ -91,10 +103,7 @@ def _opened(batch: list[Chunk], opener: PageOpener, visitor: Visitor) -> list[_S
                     packed = page.packed_digest
                     seen.append(_Seen(page.header, record=page.record, packed=packed, found=found))
         elif kind == chunk.TENS:
-            for piece in map(opener.tensor, group):
-                place = (piece.tensor, piece.at, len(piece.data))
-                packed, found = piece.packed_digest, visitor.tensor(piece)
-                seen.append(_Seen(piece.header, piece=place, packed=packed, found=found))
+            seen += (_piece_seen(each, visitor.tensor(each)) for each in map(opener.piece, group))
         else:
             seen += (_index_or_skipped(opener.reader, each) for each in group)
     return seen
@@ -108,10 +117,10 @@ def check_stored(reader: Reader, pool: Executor | None, progress: Progress) -> F
         if header.type == chunk.PAGE:
             record = bytes(reader.load(each)[:PAGE_RECORD])
             return _Seen(header, record=read_page_record(record, header.offset + chunk.SIZE))
-        if header.type == chunk.TENS:
-            record = bytes(reader.load(each)[:TENSOR_RECORD])
-            tensor, at = read_tensor_record(record, header.offset + chunk.SIZE)
-            return _Seen(header, piece=(tensor, at, header.packed), packed=b"")
+        if header.type in {chunk.TABL, chunk.TENS}:
+            record = bytes(reader.load(each)[:PIECE_RECORD])
+            number, at = read_piece_record(record, header.offset + chunk.SIZE)
+            return _Seen(header, piece=(number, at, header.packed), packed=b"")
         return _index_or_skipped(reader, each)
 
     chunks = reader.walk()
@@ -148,7 +157,7 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
     if seen.record is not None:
         audit.page(header, seen.record, seen.packed)
     elif seen.piece is not None and seen.packed is not None:
-        audit.tensor(header, seen.piece, seen.packed)
+        audit.piece(header, seen.piece, seen.packed)
     elif header.type == chunk.INDX and seen.payload is not None:
         payload = memoryview(seen.payload)
         if index.kind_of(payload, header.offset) == index.LEAF:

@@ -7,7 +7,7 @@ profile covers is lossless, and the container says so. What a capture does not t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,11 @@ from typing import Any, Final
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.errors import ProfileError, UsageError
-from kvq_cli.profile import Profile, from_kv_profile, load_profile
+from kvq_cli.profile import Profile, from_kv_profile, load_profile, trains
 from kvq_cli.words import Role
 
 DEFAULT: Final = "lossless"
+MANY: Final = 1024  # codewords whose training takes seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Choice:
     profile: Profile
     recorded: dict[str, Any]
     digest: str
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,4 +85,13 @@ def _bound(
             "/shape_digest",
         )
     policy = from_kv_profile(profile, shape)
-    return Choice((role,), policy, profile.to_json(), profile.digest())
+    return Choice((role,), policy, profile.to_json(), profile.digest(), tuple(_notes(profile)))
+
+
+def _notes(profile: KvCompressionProfileV1) -> Iterator[str]:
+    size = profile.fib_profile.codebook_size
+    if trains(profile) and size >= MANY:
+        yield (
+            f"profile {profile.profile_id}: a codebook of {size} codewords is trained for every "
+            "call, which takes time that grows with their square"
+        )

@@ -88,6 +88,7 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
             "codecs": list(manifest.codecs),
+            "tables": [table.to_json() for table in manifest.tables],
             "storage": manifest.storage(),
             "raw_reasons": _reasons(entries if entries is not None else reader.entries()),
             **({"tensors": [each.to_json() for each in manifest.tensors]} if tensors else {}),
@@ -129,9 +130,15 @@ def _page(entry: PageEntry, manifest: Manifest) -> dict[str, Any]:
 
 def describe_profile(source: str | Path) -> InspectReport:
     """A built-in profile by name, or a profile, shape or other object of the contract."""
-    from kvq_cli.profile import SCHEMA, Profile, load_object
+    from kvq_cli.profile import load_object
 
-    found = load_object(source)
+    return described(source, load_object(source))
+
+
+def described(source: str | Path, found: Any) -> InspectReport:
+    """What there is to tell of an object that was read from `source`."""
+    from kvq_cli.profile import SCHEMA, Profile
+
     schema = SCHEMA if isinstance(found, Profile) else found.schema_version
     members = {"format": schema, "digest": found.digest(), "profile": found.to_json()}
     return InspectReport(str(source), "profile", members)

@@ -18,7 +18,7 @@ from kvq_cli.capture.slab import Block, read_blocks
 from kvq_cli.codecs import Codec, NonFinite
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
-from kvq_cli.container.records import PIECE, PageRecord, pack_source_record, pack_tensor_record
+from kvq_cli.container.records import PageRecord, pack_piece_record, pack_source_record, pieces
 from kvq_cli.digest import plain
 from kvq_cli.errors import CodecError
 from kvq_cli.page import Page
@@ -47,11 +47,13 @@ class Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self._source = plan.capture.source
-        self._tensors = plan.manifest.tensors
         self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
-        self._bench = Bench(storage.level if storage.entropy == "zstd" else None)
+        level = storage.level if storage.entropy == "zstd" else None
+        self._bench = Bench(level, plan.tables)
+        self._tables = [plan.tables[table.digest] for table in plan.manifest.tables]
+        self._carried = list(plan.manifest.carried)
         self._largest = plan.largest_page
 
     @property
@@ -61,16 +63,17 @@ class Encoder:
         return 2 * BATCH + self._largest
 
     def front(self) -> Iterator[Coded]:
-        """HEAD, and TENS for every tensor that is not stored as pages."""
+        """HEAD, TABL for every table, and TENS for every tensor that is not stored as pages."""
         source, coder = self._source, self._bench.coder
         yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
-        for number, tensor in enumerate(source.header.tensors):
-            if self._tensors[number].role is not None:
-                continue
-            for at in range(0, tensor.nbytes, PIECE):
-                piece = bytearray(min(PIECE, tensor.nbytes - at))
-                source.read_into(tensor.start + at, piece)
-                yield code(chunk.TENS, pack_tensor_record(number, at), [piece], coder)
+        tables = [raw_bytes(table) for table in self._tables]
+        for number, at, size in pieces(map(len, tables)):
+            piece = tables[number][at : at + size]
+            yield code(chunk.TABL, pack_piece_record(number, at), [piece], coder)
+        for number, at, size in pieces(self._carried):
+            data = bytearray(size)
+            source.read_into(source.header.tensors[number].start + at, data)
+            yield code(chunk.TENS, pack_piece_record(number, at), [data], coder)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
         """All pages of a batch; neighbours of one kind go through their codec together."""

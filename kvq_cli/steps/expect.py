@@ -27,7 +27,7 @@ from kvq_cli.profile import Profile
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
+from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.words import Role
 
 MOST: Final = 8  # differences that are named
@@ -107,10 +107,10 @@ class Comparison(Visitor):
         read_rows(capture.source, slab, heads, key.start, key.stop, bits)
         return plain(raw_bytes(bits))
 
-    def tensor(self, piece: OpenedTensor) -> str | None:
+    def tensor(self, piece: OpenedPiece) -> str | None:
         if self._capture is None:
             return None
-        name = self._opener.manifest.tensors[piece.tensor].name
+        name = self._opener.manifest.tensors[piece.number].name
         tensors = {tensor.name: tensor for tensor in self._capture.source.header.tensors}
         tensor = tensors.get(name)
         if tensor is not None and piece.at + len(piece.data) <= tensor.stop - tensor.start:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.header import Header
@@ -25,10 +25,18 @@ from kvq_cli.profile import SCHEMA, cautions, parse_profile
 from kvq_cli.quality import Distortion, compare
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.expect import Comparison
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
+from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.reports import StatsReport, against, profile_names
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import Role
+
+# What chunks that are no pages count as.
+PARTS: Final = {
+    chunk.HEAD: "source_header",
+    chunk.TABL: "tables",
+    chunk.TENS: "other_tensors",
+    chunk.INDX: "index",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +90,7 @@ class Measure(Visitor):
             page.record, spec.elements, spec.nbytes, planes, tuple(distortions), digest
         )
 
-    def tensor(self, piece: OpenedTensor) -> str | None:
+    def tensor(self, piece: OpenedPiece) -> str | None:
         return self._comparison.tensor(piece)
 
     def took(self, header: ChunkHeader, found: Any) -> None:
@@ -94,8 +102,7 @@ class Measure(Visitor):
             self._took_page(header, found)
             return
         self._comparison.took(header, found)
-        part = {chunk.HEAD: "source_header", chunk.TENS: "other_tensors", chunk.INDX: "index"}
-        self._parts[part.get(header.type, "ancillary")] += size
+        self._parts[PARTS.get(header.type, "ancillary")] += size
 
     def leaf(self, payload: memoryview, offset: int) -> None:
         self._comparison.leaf(payload, offset)

@@ -24,7 +24,7 @@ from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
 from kvq_cli.steps.pages import PageOpener
-from kvq_cli.steps.restore import page_of
+from kvq_cli.steps.restore import open_front, page_of
 from kvq_cli.words import DType, Role
 
 
@@ -36,6 +36,7 @@ class Container:
         try:
             self._reader = Reader(self._source)
             self._opener = PageOpener(self._reader)
+            open_front(self._reader, self._opener)
             self._parts = self.manifest.parts_by_layer()
             end = self._reader.footer()
             self._pages: dict[tuple[Role, int, int], list[PageEntry]] = defaultdict(list)

@@ -21,9 +21,10 @@ from kvq_cli.container import chunk, coded
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Table
 from kvq_cli.container.coverage import Coverage
-from kvq_cli.container.reader import PAGE_RECORD, SOURCE_RECORD, TENSOR_RECORD, Chunk, Reader
-from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_tensor_record
-from kvq_cli.errors import ContainerError
+from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, SOURCE_RECORD, Chunk, Reader
+from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_piece_record
+from kvq_cli.errors import CodecError, ContainerError
+from kvq_cli.numerics.scratch import Tables
 from kvq_cli.page import Page
 from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
 from kvq_cli.steps.promised import container_codecs, source_header
@@ -75,11 +76,11 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedTensor:
-    """A piece of a tensor that is not stored as pages."""
+class OpenedPiece:
+    """A piece of a table, or of a tensor that is not stored as pages."""
 
     header: ChunkHeader
-    tensor: int
+    number: int
     at: int
     data: memoryview
     packed_digest: bytes
@@ -95,6 +96,10 @@ class PageOpener:
         self._coverage = Coverage(reader.manifest)
         self._bench = Bench()
         self._kinds: dict[tuple[int, PageSpec], Kind] = {}
+
+    def use(self, tables: Tables) -> None:
+        """Decode with these, from now on: before the first page is opened."""
+        self._bench = Bench(tables=tables)
 
     def stacks(self, chunks: Sequence[Chunk]) -> Iterator[Stack]:
         """The pages of neighbouring PAGE chunks, in order, those of a kind together."""
@@ -131,19 +136,19 @@ class PageOpener:
         kind.codec.check(planes, kind.spec)
         return Stack(pages, kind, planes)
 
-    def tensor(self, each: Chunk) -> OpenedTensor:
-        payload = self.reader.load(each)
+    def piece(self, each: Chunk) -> OpenedPiece:
+        """A TABL or TENS chunk."""
+        kind, payload = each.header.type, self.reader.load(each)
         body = each.header.offset + chunk.SIZE
-        table = coded.read_table(chunk.TENS, TENSOR_RECORD, payload, body)
-        tensor, at = read_tensor_record(table.record, body)
-        entries = self.manifest.tensors
-        if tensor >= len(entries) or at >= entries[tensor].nbytes:
-            raise ContainerError("E304", "tensor piece outside its tensor", body)
-        size = min(PIECE, entries[tensor].nbytes - at)
-        self._check_packed(table, each.header, [size])
+        table = coded.read_table(kind, PIECE_RECORD, payload, body)
+        number, at = read_piece_record(table.record, body)
+        whole = self.manifest.tables if kind == chunk.TABL else self.manifest.tensors
+        if number >= len(whole) or at >= whole[number].nbytes:
+            raise ContainerError("E304", "a piece of what the header does not have", body)
+        self._check_packed(table, each.header, [min(PIECE, whole[number].nbytes - at)])
         (data,) = coded.decode(table, payload, self._bench.decoder, body)
-        digest = coded.packed_digest(chunk.TENS, table.record, [data])
-        return OpenedTensor(each.header, tensor, at, data, digest)
+        digest = coded.packed_digest(kind, table.record, [data])
+        return OpenedPiece(each.header, number, at, data, digest)
 
     def head(self, each: Chunk) -> Header:
         """The source file's header; it must list the tensors that the manifest lists."""
@@ -181,12 +186,18 @@ class PageOpener:
     def _kind(self, codec: int, spec: PageSpec) -> Kind:
         found = self._kinds.get((codec, spec))
         if found is None:
-            layout = self.codecs[codec].layout(spec)
+            layout = self._layout(codec, spec)
             # Codecs treat each head for itself, so pages may be stacked along the heads.
             tall = all(plane.axes.startswith("H") for plane in layout)
             most = max(1, STACK // spec.nbytes) if tall else 1
             found = Kind(self.codecs[codec], spec, layout, packed_sizes(layout), most)
         return self._kinds.setdefault((codec, spec), found)
+
+    def _layout(self, codec: int, spec: PageSpec) -> Layout:
+        try:
+            return self.codecs[codec].layout(spec)
+        except CodecError as error:
+            raise ContainerError("E304", f"page not for its codec: {error}") from error
 
     @staticmethod
     def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[int]) -> None:

@@ -5,21 +5,31 @@ Spec: formats/container.md, sections "Header" and "Page order and coverage".
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from kvq_cli import __version__
 from kvq_cli.capture.layout import Capture
 from kvq_cli.capture.slab import Slab
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
-from kvq_cli.container.manifest import Manifest, Part, RoleShape, TensorEntry
+from kvq_cli.container.manifest import (
+    Manifest,
+    Part,
+    RoleShape,
+    TensorEntry,
+)
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
+from kvq_cli.numerics.scratch import Tables
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
-from kvq_cli.words import PageKey, Role
+from kvq_cli.steps.promised import named_tables
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Role, TableSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,9 @@ class Plan:
     profiles: Mapping[Role, Profile]
     manifest: Manifest
     codecs: tuple[Codec, ...]
+    tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
+    notes: tuple[str, ...]
 
     @property
     def largest_page(self) -> int:
@@ -80,6 +92,7 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
     """The manifest of the container to be, and the pages it will hold."""
     _refuse_what_cannot_be_done(capture, choices)
     codecs = codec_table(*(choice.profile for choice in choices))
+    tables = _tables(codecs, choices)
     profiles = {role: choice.profile for choice in choices for role in choice.roles}
     treated = {
         (role, layer): _layer_runs(capture, profiles[role], role, layer)
@@ -93,13 +106,33 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
         parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
         head_sets=_head_sets(treated, profiles),
         codecs=tuple(codec_to_json(codec) for codec in codecs),
+        tables=tuple(tables),
         profiles=tuple(choice.to_json() for choice in choices),
         alignment=storage.alignment,
         entropy=storage.entropy.value,
         level=storage.level,
         writer=f"kvq {__version__}",
     )
-    return Plan(capture, profiles, manifest, codecs, treated)
+    arrays = {table.digest: array for table, array in tables.items()}
+    notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
+    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes)
+
+
+def _tables(
+    codecs: Sequence[Codec], choices: tuple[Choice, ...]
+) -> Mapping[TableSpec, NDArray[Any]]:
+    """What the codecs need, from the profiles that made it; ProfileError where none did."""
+    made = {name: array for each in choices for name, array in each.profile.tables.items()}
+    needed = named_tables(codecs)
+    for codec in codecs:
+        if any(table.digest not in made for table in codec.tables()):
+            found = f"codec {codec.name} needs tables, which only a KV profile can make"
+            raise ProfileError("E403", found)
+    total = sum(table.nbytes for table in needed)
+    if len(needed) > MAX_TABLES or total > MAX_TABLE_BYTES:
+        found = f"{len(needed)} tables of {total} bytes, at most {MAX_TABLES} of {MAX_TABLE_BYTES}"
+        raise ProfileError("E404", found)
+    return {table: made[table.digest] for table in needed}
 
 
 def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:

@@ -1,15 +1,19 @@
-"""promised: what a container's header promises of its source and codecs, checked.
+"""promised: what a container's header promises of its source, codecs and tables, checked.
 
 Spec: formats/container.md, section "Header".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
 from kvq_cli.capture.header import Header, parse_header
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import CaptureError, ContainerError, ProfileError
+from kvq_cli.words import TableSpec
 
 
 def source_header(manifest: Manifest, raw: bytes) -> Header:
@@ -44,4 +48,19 @@ def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:
     for codec, each in zip(codecs, manifest.codecs, strict=True):
         if codec_to_json(codec) != each:
             raise ContainerError("E304", f"header: codec {codec.name} is not named in full", 64)
+    _check_tables(codecs, manifest)
     return codecs
+
+
+def named_tables(codecs: Sequence[Codec]) -> tuple[TableSpec, ...]:
+    """The tables that codecs need, once each, in order of first use."""
+    return tuple(dict.fromkeys(chain.from_iterable(codec.tables() for codec in codecs)))
+
+
+def _check_tables(codecs: Sequence[Codec], manifest: Manifest) -> None:
+    """ContainerError unless the header has the tables that its codecs need, and no other."""
+    named, there = set(named_tables(codecs)), set(manifest.tables)
+    for table in sorted(named ^ there, key=lambda table: table.digest):
+        which = "lacks" if table in named else "has, and no codec needs,"
+        shape = f"{table.dtype} {list(table.shape)} {table.digest}"
+        raise ContainerError("E304", f"header {which} the table {shape}", 64)

@@ -123,7 +123,7 @@ def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer
         ratio_against=against(plan.manifest),
         content_root=text(end.content_root),
         file_root=text(end.file_root),
-        notes=plan.capture.notes,
+        notes=plan.notes,
     )
 
 

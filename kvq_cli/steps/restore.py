@@ -14,17 +14,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import Block, write_blocks
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import PageEntry
-from kvq_cli.container.reader import Reader
+from kvq_cli.container.reader import Chunk, Reader
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import DigestError
 from kvq_cli.steps.audited import BATCH, Visitor
-from kvq_cli.steps.pages import OpenedPage, OpenedTensor, PageOpener, Stack
+from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
+from kvq_cli.steps.tables import load_tables
 from kvq_cli.steps.target import Target
 from kvq_cli.steps.work import in_batches, in_order
 from kvq_cli.words import DType, PageKey
@@ -119,8 +119,8 @@ class Placer(Visitor):
             self._places[layer, head_set] = found
         return found
 
-    def tensor(self, piece: OpenedTensor) -> int:
-        offset = self._target.tensors.get(piece.tensor)
+    def tensor(self, piece: OpenedPiece) -> int:
+        offset = self._target.tensors.get(piece.number)
         if offset is None:
             return 0
         write_at(self._fd, offset + piece.at, piece.data)
@@ -159,9 +159,11 @@ def write_at(fd: int, offset: int, buffer: Buffer) -> None:
         offset, view = offset + count, view[count:]
 
 
-def head_of(reader: Reader, opener: PageOpener) -> Header:
-    """The source file's header, without reading further."""
-    first = reader.chunk_at(reader.first_chunk)
+def open_front(reader: Reader, opener: PageOpener) -> Chunk:
+    """Give the opener the tables, without reading further; the HEAD chunk."""
+    chunks = reader.walk()
+    first = next(chunks)
     if first.header.type != chunk.HEAD:
         raise DigestError("the first chunk is not HEAD", reader.first_chunk)
-    return opener.head(first)
+    load_tables(opener, chunks)
+    return first

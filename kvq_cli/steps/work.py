@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeAlias, TypeVar
 
 from kvq_cli.container.entropy import Coder, Decoder
 from kvq_cli.errors import UsageError
-from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.numerics.scratch import NO_TABLES, Scratch, Tables
 from kvq_cli.steps.forks import Forks, may_fork
 
 # Jobs under way: enough to keep every thread busy, few enough to bound memory.
@@ -29,10 +29,10 @@ Result = TypeVar("Result")
 
 
 class Bench(threading.local):
-    """What one thread works with: scratch arrays and zstd contexts."""
+    """What one thread works with: scratch arrays, the codecs' tables and zstd contexts."""
 
-    def __init__(self, level: int | None = None) -> None:
-        self.scratch = Scratch()
+    def __init__(self, level: int | None = None, tables: Tables = NO_TABLES) -> None:
+        self.scratch = Scratch(tables)
         self.coder = Coder(level) if level else None
         self.decoder = Decoder()
 

@@ -7,9 +7,10 @@
 FOLDER/captures holds the sample, and captures of subnormals, zero rows, huge rows, constant
 channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every codec of the
 registry with its defaults, and one for every other variant of tests/support/variants.py: a codec
-that is registered is tested. In the fast set pages are small and only the sample meets
-parameters that are not defaults. Jobs are cut to BATCH bytes: with kvq's own megabyte a small
-capture is one job, and threads would change nothing.
+that is registered is tested. A codec with tables has a profile, and tables, for each capture. In
+the fast set pages are small and only the sample meets parameters that are not defaults. Jobs are
+cut to BATCH bytes: with kvq's own megabyte a small capture is one job, and threads would change
+nothing.
 
     digests   "capture profile" → content_root, file_root, and BLAKE3 of the restored file, in
               its own dtype and as F32
@@ -25,6 +26,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +37,12 @@ from kvq_cli import pipeline
 from kvq_cli.capture.writer import header_bytes
 from kvq_cli.codecs.registry import CODECS, codec_to_json, newest
 from kvq_cli.page import DType
+from kvq_cli.planes import table_spec
+from kvq_cli.profile import Profile, parse_profile
 from kvq_cli.steps import audited, encode
-from support.variants import variants
+from support.variants import TABLES, suited, variants
 
+CHANNELS = {"sample": 64, "F16": 80, "BF16": 128, "F32": 128}  # by stem of the capture
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
 
 
@@ -82,16 +87,39 @@ def prepare(folder: Path, *, fast: bool) -> None:
     profiles.mkdir()
     shutil.copy(SAMPLE, captures / "sample.safetensors")
     tokens = 60 if fast else 300  # 300 is a whole page and a part of one
-    for dtype, channels in ((DType.F16, 80), (DType.BF16, 128), (DType.F32, 128)):
+    for dtype in DType:
+        channels = CHANNELS[dtype.value]
         data = corner_capture((2, 2, tokens, channels), dtype)
         (captures / f"{dtype.value}.safetensors").write_bytes(data)
     # Profiles cannot ask for superseded revisions.
     kinds = [kind for (name, revision), kind in CODECS.items() if revision == newest(name)]
-    for number, codec in enumerate(codec for kind in kinds for codec in variants(kind)):
-        rule = {"codec": {"name": codec.name, **codec_to_json(codec)["params"]}}
-        profile = {"schema": "kvq_profile_v1", "name": f"p{number}", "rules": [rule]}
-        of = "all" if codec == type(codec)() or not fast else "sample"
-        (profiles / f"{number:03}-{codec.name}-{of}.json").write_text(json.dumps(profile))
+    for kind in kinds:
+        first, *others = variants(kind)
+        for codec in [first, *others]:
+            every = codec is first or not fast
+            if not first.tables():
+                keep(profiles, codec, "all" if every else "sample")
+                continue
+            for stem, channels in CHANNELS.items() if every else [("sample", 64)]:
+                keep(profiles, suited(codec, channels), stem)
+
+
+def keep(folder: Path, codec: Any, of: str) -> None:
+    """A profile of the codec, and beside it the tables that it needs, for the captures `of`."""
+    number = len(list(folder.glob("*.json")))
+    rule = {"codec": {"name": codec.name, **codec_to_json(codec)["params"]}}
+    profile = {"schema": "kvq_profile_v1", "name": f"p{number}", "rules": [rule]}
+    path = folder / f"{number:03}-{codec.name}-{of}.json"
+    path.write_text(json.dumps(profile))
+    for table in codec.tables():
+        np.save(path.with_suffix(f".{table.digest[7:]}.npy"), TABLES[table.digest])
+
+
+def kept(path: Path) -> Profile:
+    """The profile with its tables."""
+    arrays = map(np.load, sorted(path.parent.glob(f"{path.stem}.*.npy")))
+    tables = {table_spec(array).digest: array for array in arrays}
+    return replace(parse_profile(json.loads(path.read_text())), tables=tables)
 
 
 def digest(path: Path) -> str:
@@ -102,11 +130,11 @@ def round_trips(folder: Path, work: Path, threads: int) -> dict[str, list[str]]:
     found = {}
     box, back = work / "box.kvq", work / "back"
     for capture in sorted((folder / "captures").iterdir()):
-        for profile in sorted((folder / "profiles").iterdir()):
-            if not profile.stem.endswith(("all", capture.stem)):
+        for profile in sorted((folder / "profiles").glob("*.json")):
+            if not profile.stem.endswith(("-all", f"-{capture.stem}")):
                 continue
             terms = {"threads": threads, "force": True}
-            report = pipeline.compress(capture, box, profiles=[profile], **terms)
+            report = pipeline.compress(capture, box, profiles=[kept(profile)], **terms)
             answer = [report.content_root, report.file_root]
             for dtype in (None, DType.F32):
                 pipeline.decompress(box, back, dtype=dtype, **terms)

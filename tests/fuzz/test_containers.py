@@ -15,13 +15,15 @@ import pytest
 
 from kvq_cli import pipeline
 from kvq_cli.errors import ContainerError, KvqError
+from kvq_cli.page import Role
+from kvq_cli.steps.bind import Terms, bind_profile
 from support.captures import canonical_capture, kv_bits, per_layer_capture, safetensors_bytes
 from support.surgery import put_together, take_apart
 
 NUMBERS = (0, 1, 2, 3, 7, 63, 64, 127, 128, 255, 256, 4095, 4096, 65535, 65536, 1 << 20)
 NUMBERS += tuple((1 << bits) + by for bits in (31, 32, 40, 48, 50, 62, 63) for by in (-1, 0))
 WORDS = ("", "key", "value", "raw", "lossless", "int8", "none", "zstd", "BLHTD", "BHTD", "DTHLB")
-WORDS += ("F16", "F32", "I8", "\x1b[31m", "\ud7ff", "x" * 5000, "blake3:" + "0" * 64)
+WORDS += ("F16", "F32", "I8", "<f4", "|u1", "\x1b[31m", "\ud7ff", "x" * 5000, "blake3:" + "0" * 64)
 PROFILE = {
     "schema": "kvq_profile_v1",
     "name": "fuzz",
@@ -45,6 +47,22 @@ def extras():
     )
 
 
+FACTS = {"attention_kind": "gqa", "query_heads": "4", "rope_state": "post"}
+
+
+def coded_capture():
+    return canonical_capture(tokens=20, channels=8, metadata=FACTS)
+
+
+def bound_profile(folder):
+    """A KV profile, whose codec has tables."""
+    source, target = folder / "coded", folder / "bound.json"
+    source.write_bytes(coded_capture())
+    terms = Terms(block=2, size=8, axis="per_channel", page_tokens=16)
+    target.write_text(json.dumps(bind_profile(source, Role.KEY, terms).to_json()))
+    return target
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     """Containers of every codec, with tensors carried along, ragged, split and non-finite."""
@@ -56,6 +74,7 @@ def originals(tmp_path_factory):
         (per_layer_capture(tokens=(5, 33), dtype="BF16"), (profile,)),
         (extras(), ("int8",)),
         (extras(), ()),
+        (coded_capture(), (bound_profile(folder),)),
     )
     found = []
     for number, (data, profiles) in enumerate(captures):

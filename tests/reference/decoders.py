@@ -16,9 +16,10 @@ from reference.refused import need
 from reference.restoring import WIDTHS, check_scales, largest_scale, restored
 from reference.rotating import Fibquant, Mse, Prod
 
-__all__ = ["CODECS", "WIDTHS"]
+__all__ = ["CODECS", "WIDTHS", "tables_of"]
 
 SCALES = {"f32": "<f4", "f16": "<f2"}
+NAMES = ("norms", "indices")
 Spec = tuple[int, int, int]  # (H, T, D)
 Layout = dict[str, tuple[str, Spec]]  # dtype and shape of each plane, in order
 
@@ -142,6 +143,84 @@ class Grid:
         return restored(np.where(zero, 0, numbers), np.where(zero, 0, factors), arrays, dtype)
 
 
+class FibQuant:
+    """A norm and indices of codewords a vector; rotation and codebook are tables."""
+
+    def check(self, params: Any) -> None:
+        names = {"dim", "block", "size", "rotation", "codebook", "profile", "axis"}
+        need(type(params) is dict and set(params) == names, "codec parameters")
+        for name, low, high in (("dim", 1, 4096), ("block", 1, 256), ("size", 2, 2**20)):
+            value = params[name]
+            need(type(value) is int and low <= value <= high, f"codec parameter {name}")
+        need(params["dim"] % params["block"] == 0, "block does not divide dim")
+        need(params["axis"] in ("token", "channel"), "codec parameter axis")
+        for name in ("rotation", "codebook", "profile"):
+            text = params[name]
+            need(type(text) is str and len(text) == 71 and text[:7] == "blake3:", "not a digest")
+            need(set(text[7:]) <= set("0123456789abcdef"), "not a digest")
+
+    def tables(self, params: Any) -> list[Any]:
+        d, codewords = params["dim"], [params["size"], params["block"]]
+        rotation = {"dtype": "<f8", "shape": [d, d], "digest": params["rotation"]}
+        return [rotation, {"dtype": "<f4", "shape": codewords, "digest": params["codebook"]}]
+
+    def layout(self, params: Any, spec: Spec, dtype: str) -> dict[str, tuple[str, Any]]:
+        del dtype
+        heads, tokens, channels = spec
+        need(channels == params["dim"], "channels are not those of the rotation")
+        groups, rest = self.split(params, tokens)
+        row = (self.width(params) * (channels // params["block"]) + 7) // 8
+        planes: dict[str, tuple[str, Any]] = {}
+        if groups:
+            planes["channel_norms"] = "<u2", (heads, groups, channels)
+            planes["channel_indices"] = "u1", (heads, groups, channels, row)
+        if rest:
+            planes |= {"norms": ("<u2", (heads, rest)), "indices": ("u1", (heads, rest, row))}
+        return planes
+
+    def sizes(self, params: Any, spec: Spec, dtype: str) -> tuple[int, ...]:
+        return sizes_of(self.layout(params, spec, dtype))
+
+    def split(self, params: Any, tokens: int) -> tuple[int, int]:
+        """Groups of d tokens, and tokens that are left."""
+        return divmod(tokens, params["dim"]) if params["axis"] == "channel" else (0, tokens)
+
+    def width(self, params: Any) -> int:
+        return (params["size"] - 1).bit_length()
+
+    def decode(
+        self, params: Any, spec: Spec, dtype: str, planes: Sequence[bytes], *tables: Any
+    ) -> Any:
+        arrays = arrays_of(self.layout(params, spec, dtype), planes)
+        for table in tables:
+            need(bool((abs(table) <= 2).all()), "a table that no encoder has")
+        out, done = np.empty(spec, "<f4"), 0
+        if "channel_norms" in arrays:
+            found = self.vectors(params, *(arrays[f"channel_{n}"] for n in NAMES), *tables)
+            done = found.shape[1] * spec[2]
+            out[:, :done] = found.swapaxes(2, 3).reshape(spec[0], done, spec[2])
+        if "norms" in arrays:
+            out[:, done:] = self.vectors(params, *(arrays[name] for name in NAMES), *tables)
+        return restored(out, np.float32(1), {}, dtype)
+
+    def vectors(self, params: Any, norms: Any, rows: Any, rotation: Any, words: Any) -> Any:
+        """The restored vectors, along the last axis, in float32."""
+        need(norms.max() < 0x7C00, "a norm that no encoder writes")
+        width, count = self.width(params), params["dim"] // params["block"]
+        bits = np.unpackbits(rows, axis=-1, bitorder="little")
+        need(not bits[..., width * count :].any(), "a bit behind the last index")
+        bits = bits[..., : width * count].reshape(*norms.shape, count, width)
+        indices = (bits.astype(int) << np.arange(width)).sum(axis=-1)
+        need(indices.max() < params["size"], "an index beyond the codebook")
+        need(not indices[norms == 0].any(), "a norm of 0 with indices")
+        turned = words[indices].astype(float).reshape(*norms.shape, params["dim"])
+        total = np.zeros(turned.shape)
+        for row in range(params["dim"]):
+            total = total + turned[..., row, None] * rotation[row]
+        vectors = (total * norms.view("<f2").astype(float)[..., None]).astype("<f4")
+        return np.where((norms == 0)[..., None], np.float32(0), vectors)
+
+
 def check_params(params: Any, allowed: dict[str, Sequence[Any]]) -> None:
     need(type(params) is dict and set(params) == set(allowed), "codec parameters")
     for name, values in allowed.items():
@@ -193,6 +272,12 @@ def float8(mantissa: int, bias: int) -> list[float]:
     return numbers + [-one for one in numbers]
 
 
+def tables_of(codec: Any) -> list[Any]:
+    """The tables that a codec's parameters name, as the header must have them."""
+    decoder = CODECS[codec["name"], codec["revision"]]
+    return decoder.tables(codec["params"]) if hasattr(decoder, "tables") else []
+
+
 CODECS: dict[tuple[str, int], Any] = {
     ("raw", 1): Raw(),
     ("lossless", 1): Lossless(),
@@ -200,6 +285,7 @@ CODECS: dict[tuple[str, int], Any] = {
     ("fp8_e4m3", 1): Bytes(float8(mantissa=3, bias=7), 448),
     ("fp8_e5m2", 1): Bytes(float8(mantissa=2, bias=15), 57344),
     ("int4", 1): Grid(zero_point=(False, True), center=(False, True)),
+    ("fib_quant", 1): FibQuant(),
     ("kivi", 1): Grid(bits=(2, 3, 4, 8), axis=("token", "channel")),
     ("fibquant", 1): Fibquant(),
     ("turboquant_mse", 1): Mse(),

@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 from reference import kv_profile
-from reference.decoders import CODECS, WIDTHS
+from reference.decoders import CODECS, WIDTHS, tables_of
 from reference.refused import Refused, need
 
 ROLES = ("key", "value")
@@ -21,9 +21,11 @@ BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "U8": 8, "I8": 8, "F8_E5
 BITS |= {"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16}
 BITS |= {"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32}
 BITS |= {"C64": 64, "F64": 64, "I64": 64, "U64": 64}
+TABLE_SIZES = {"|i1": 1, "|u1": 1, "<i2": 2, "<u2": 2, "<i4": 4, "<u4": 4}
+TABLE_SIZES |= {"<f2": 2, "<f4": 4, "<f8": 8}
 CONTENT = (
-    "schema layout identity tensors parts head_sets codecs profiles token_offset continues probe"
-    " queries_digest calibration_digest"
+    "schema layout identity tensors parts head_sets codecs tables profiles token_offset continues"
+    " probe queries_digest calibration_digest"
 )
 SHAPE = (
     "schema_version role attention_kind batch layers kv_heads query_heads tokens head_dim dtype"
@@ -131,10 +133,29 @@ def check_content(content: Any) -> dict[tuple[int, int], Slab]:
         known = CODECS.get((string(codec["name"]), integer(codec["revision"])))
         need(known is not None, "unknown codec")
         known.check(codec["params"])
+    check_tables(array(content["tables"]), content["codecs"])
     check_profiles(array(content["profiles"]))
     slabs = check_parts(array(content["parts"]))
     need(bound(array(content["tensors"])) == slabs, "tensors and parts contradict each other")
     return slabs
+
+
+def check_tables(tables: list[Any], codecs: list[Any]) -> None:
+    """Each as it should be, and those that the codecs need."""
+    need(len(tables) <= 64, "more than 64 tables")
+    total = 0
+    for table in tables:
+        members(table, "dtype shape digest")
+        need(table["dtype"] in TABLE_SIZES, "table dtype")
+        shape = [integer(length, 1, 2**26) for length in array(table["shape"])]
+        need(1 <= len(shape) <= 4, "table shape")
+        digest_text(table["digest"])
+        total += math.prod(shape) * TABLE_SIZES[table["dtype"]]
+    need(total <= 2**26, "more than 64 MiB of tables")
+    need(len({table["digest"] for table in tables}) == len(tables), "a table is there twice")
+    needed = [table for codec in codecs for table in tables_of(codec)]
+    need(all(table in tables for table in needed), "a table of a codec is missing")
+    need(all(table in needed for table in tables), "a table that no codec needs")
 
 
 def check_profiles(profiles: list[Any]) -> None:

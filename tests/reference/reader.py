@@ -7,6 +7,7 @@ with the spec line by line, not to be fast, and holds the whole file in memory.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from typing import Any
 import numpy as np
 import zstandard
 from blake3 import blake3
-from reference.decoders import CODECS, WIDTHS
+from reference.decoders import CODECS, WIDTHS, tables_of
 from reference.header import Header, Slab, canonical, head_tensors, listed, read_header, tagged
 from reference.refused import Refused, need
 
 __all__ = ["Container", "Page", "Refused", "read"]
 
 MAGIC, END = bytes.fromhex("894B56510D0A1A0A"), bytes.fromhex("0A1A0A0D51564B89")
-RECORDS = {b"HEAD": 8, b"TENS": 16, b"PAGE": 32}
+RECORDS = {b"HEAD": 8, b"TABL": 16, b"TENS": 16, b"PAGE": 32}
 PIECE, LEAF_PAGES, WINDOW = 2**22, 4096, 2**23
 FORCED = range(1, 6)  # reasons why a page is raw although its rule names another codec
 
@@ -145,6 +146,7 @@ class Walk:
         self.head = b""
         tensors = header.content["tensors"]
         self.pieces = {at: bytearray() for at, one in enumerate(tensors) if one["role"] is None}
+        self.tables = [bytearray() for _ in header.content["tables"]]
         self.pages: list[Page] = []
         self.covered: dict[tuple[int, int, int], list[int]] = {}
         self.waiting: list[tuple[bytes, bytes]] = []  # entries without their source digest; it
@@ -154,7 +156,8 @@ class Walk:
 
     def take(self, chunk: Chunk) -> None:
         need((chunk.type == b"HEAD") == (chunk.sequence == 0), "HEAD is not the first chunk")
-        steps = {b"HEAD": self.take_head, b"TENS": self.take_piece, b"PAGE": self.take_page}
+        steps = {b"HEAD": self.take_head, b"TABL": self.take_table}
+        steps |= {b"TENS": self.take_piece, b"PAGE": self.take_page}
         if chunk.type == b"INDX":
             self.take_index(chunk)
         elif chunk.type in steps:
@@ -170,10 +173,26 @@ class Walk:
         need(int.from_bytes(self.head[:8], "little") == len(self.head) - 8, "HEAD length")
         need(head_tensors(self.head[8:]) == listed(self.header), "HEAD lists other tensors")
 
+    def take_table(self, chunk: Chunk, record: bytes, table: Table) -> None:
+        number, zero, offset = struct.unpack("<IIQ", record)
+        need(zero == 0 and number == self.next_table(), "TABL record or order")
+        held, stated = self.tables[number], self.header.content["tables"][number]
+        left = size_of(stated) - len(held)
+        need(offset == len(held) and table.packed == (min(PIECE, left),), "TABL offset or planes")
+        held += table.planes()[0]
+        need(left > PIECE or text(held) == stated["digest"], "digest of a table does not hold")
+        self.packed_digests.append(table.digest())
+
+    def next_table(self) -> int | None:
+        """The first table that is not whole; None if all are."""
+        sizes = map(size_of, self.header.content["tables"])
+        held = enumerate(zip(self.tables, sizes, strict=True))
+        return next((at for at, (table, size) in held if len(table) < size), None)
+
     def take_piece(self, chunk: Chunk, record: bytes, table: Table) -> None:
         number, zero, offset = struct.unpack("<IIQ", record)
         need(zero == 0 and number in self.pieces, "TENS record")
-        need(not self.pages, "TENS after PAGE")
+        need(not self.pages and self.next_table() is None, "TENS after PAGE, or before TABL")
         sizes = {at: self.header.content["tensors"][at]["nbytes"] for at in self.pieces}
         unfinished = [at for at in self.pieces if len(self.pieces[at]) < sizes[at]]
         need(unfinished[:1] == [number] and offset == len(self.pieces[number]), "TENS order")
@@ -182,6 +201,7 @@ class Walk:
         self.packed_digests.append(table.digest())
 
     def take_page(self, chunk: Chunk, record: bytes, table: Table) -> None:
+        need(self.next_table() is None, "PAGE before TABL")
         need(len(self.waiting) < LEAF_PAGES, "no leaf after 4,096 pages")
         need(len(self.pages) == len(self.leaves) * LEAF_PAGES + len(self.waiting), "short leaf")
         page = Page(*struct.unpack("<BBHIIIQII", record))
@@ -192,7 +212,8 @@ class Walk:
         spec = (len(heads), page.tokens, slab.channels)
         need(np.prod(spec, dtype=object) * WIDTHS[slab.dtype] <= 2**26, "page is too long")
         need(table.packed == decoder.sizes(codec["params"], spec, slab.dtype), "plane sizes")
-        bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes())
+        arrays = [self.array(one) for one in tables_of(codec)]
+        bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes(), *arrays)
         self.packed_digests.append(table.digest())
         self.pages.append(Page(*struct.unpack("<BBHIIIQII", record), bits))
         entry = struct.pack("<QQQ", chunk.at, chunk.stored, chunk.packed) + record
@@ -200,6 +221,11 @@ class Walk:
         exact = codec["name"] in ("raw", "lossless")
         source = blake3(bits.tobytes()).digest() if exact else b""
         self.waiting.append((entry, source))
+
+    def array(self, stated: Any) -> Any:
+        """The table of the header that is stated so."""
+        data = self.tables[self.header.content["tables"].index(stated)]
+        return np.frombuffer(data, stated["dtype"]).reshape(stated["shape"])
 
     def place(self, page: Page) -> tuple[Slab, list[int]]:
         """The slab and heads that a page names; Refused if it is not due there."""
@@ -243,12 +269,21 @@ class Walk:
         self.leaves.append(leaf + chunk.digest)
 
     def check_complete(self) -> None:
+        need(self.next_table() is None, "TABL missing")
         for number, piece in self.pieces.items():
             need(len(piece) == self.header.content["tensors"][number]["nbytes"], "TENS missing")
         slabs = self.header.slabs
         need(len(self.covered) == sum(slab.batch for slab in slabs.values()), "pages missing")
         for (role, _, layer), nexts in self.covered.items():
             need(set(nexts) == {slabs[role, layer].tokens}, "pages missing")
+
+
+def size_of(table: Any) -> int:
+    return math.prod(table["shape"]) * np.dtype(table["dtype"]).itemsize
+
+
+def text(data: bytes) -> str:
+    return "blake3:" + blake3(data).hexdigest()
 
 
 def order(page: Page) -> tuple[int, ...]:

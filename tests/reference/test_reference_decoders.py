@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.decoders import CODECS
+from reference.decoders import CODECS, tables_of
 from reference.refused import Refused, need
 from reference.rotating import BOOKS
 
@@ -34,6 +34,13 @@ REFUSED = [
     for name, document in FILES.items()
     for case in document["refused"]
 ]
+TABLES = {
+    table["digest"]: np.frombuffer(bytes.fromhex(table["bytes"]), table["dtype"]).reshape(
+        table["shape"]
+    )
+    for document in FILES.values()
+    for table in document.get("tables", [])
+}
 ALLOWED = {
     "int8": {"axis": ("token", "channel"), "center": (False, True)},
     "fp8_e4m3": {"center": (False, True)},
@@ -41,7 +48,7 @@ ALLOWED = {
     "int4": {"group": (32, 64, 128), "zero_point": (False, True), "center": (False, True)},
     "kivi": {"bits": (2, 3, 4, 8), "group": (32, 64, 128), "axis": ("token", "channel")},
 }
-INSTANCES = [
+INSTANCES = [("fib_quant", group["params"]) for group in FILES["fib_quant"]["groups"]] + [
     (name, dict(zip([*allowed, "scale"], values, strict=True)))
     for name, allowed in ALLOWED.items()
     for values in itertools.product(*allowed.values(), ("f16", "f32"))
@@ -73,9 +80,11 @@ def reference(name, params, spec, dtype, planes):
     """The bits that the reference decoder restores; Refused where it refuses."""
     decoder = CODECS[name, 1]
     decoder.check(params)
+    codec = {"name": name, "revision": 1, "params": params}
+    tables = [TABLES[table["digest"]] for table in tables_of(codec)]
     sizes = decoder.sizes(params, spec, dtype)
     need(tuple(len(plane) for plane in planes) == sizes, "plane sizes")
-    return decoder.decode(params, spec, dtype, planes).tobytes()
+    return decoder.decode(params, spec, dtype, planes, *tables).tobytes()
 
 
 def test_every_codec_has_a_reference_decoder():
@@ -103,8 +112,10 @@ def test_vectors(name, group):
 @pytest.mark.parametrize(("name", "params"), REFUSED)
 def test_refused_parameters(name, params):
     """Parameters that are not allowed are refused here too."""
-    with pytest.raises(Refused):
-        CODECS[name, 1].check({**complete(name, {}), **params})
+    whole = complete(name, FILES[name]["groups"][0]["params"])
+    if params:
+        with pytest.raises(Refused):
+            CODECS[name, 1].check({**whole, **params})
 
 
 def kvq(codec, spec, planes):
@@ -112,15 +123,22 @@ def kvq(codec, spec, planes):
     into = page_of(spec)
     try:
         arrays = unpack(codec.layout(spec), [memoryview(plane) for plane in planes])
-        codec.decode(arrays, spec, into, Scratch())
+        codec.decode(arrays, spec, into, Scratch(TABLES))
     except CodecError as refusal:
         return refusal.error_id
     return into.bits.tobytes()
 
 
-def page(rng, spec):
-    """Magnitudes of any size a dtype has, none so large that a half cannot be its scale."""
-    exponents = {DType.F16: (-24, 15), DType.BF16: (-133, 16), DType.F32: (-149, 16)}[spec.dtype]
+def page(rng, spec, *, held=False):
+    """Magnitudes of any size a dtype has, none so large that a half cannot be its scale.
+
+    `held`: nor so large, or so small, that it cannot be a norm.
+    """
+    exponents = (
+        (-12, 8)
+        if held
+        else {DType.F16: (-24, 15), DType.BF16: (-133, 16), DType.F32: (-149, 16)}[spec.dtype]
+    )
     reach = np.exp2(rng.uniform(*exponents, (spec.heads, spec.tokens, 1)))
     values = rng.uniform(-1, 1, spec.shape) * reach
     if spec.dtype is DType.F16:
@@ -138,9 +156,13 @@ def test_pages_and_damage(data):
     sizes = ([1, 2], [1, 2, 5, 33], [1, 3, 8, 33, 65])
     spec = PageSpec(*(data.draw(st.sampled_from(size)) for size in sizes), dtype)
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    if name == "fib_quant":
+        spec = PageSpec(spec.heads, spec.tokens, params["dim"], dtype)
     codec = codec_from_json(name, params, "")
     layout = codec.layout(spec)
-    planes = [bytearray(one) for one in pack(layout, codec.encode(page(rng, spec), Scratch()))]
+    original = page(rng, spec, held=name == "fib_quant")
+    packed = pack(layout, codec.encode(original, Scratch(TABLES)))
+    planes = [bytearray(one) for one in packed]
     params = complete(name, params)
     found = reference(name, params, spec.shape, dtype.value, planes)
     assert found == kvq(codec, spec, planes)

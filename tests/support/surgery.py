@@ -24,6 +24,7 @@ END = "0a1a0a0d51564b89"
 PREAMBLE = "magic:8s major:H minor:H incompatible:I compatible:I length:I log2:B zero:7s"
 RECORDS = {
     "HEAD": "source:I zero:I",
+    "TABL": "table:I zero:I offset:Q",
     "TENS": "tensor:I zero:I offset:Q",
     "PAGE": "role:B reason:B codec:H batch:I layer:I layers:I start:Q tokens:I head_set:I",
 }
@@ -189,7 +190,7 @@ class State:
 
     def note(self, facts: dict[str, Any]) -> None:
         kind = facts["type"]
-        if kind in ("TENS", "PAGE") and "payload" not in facts:
+        if kind in ("TABL", "TENS", "PAGE") and "payload" not in facts:
             self.packed_digests.append(bytes.fromhex(self.packed_digest))
         if kind == "PAGE" and "payload" not in facts:
             record = fields(RECORDS["PAGE"], facts["record"]).hex()

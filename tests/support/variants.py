@@ -2,6 +2,9 @@
 
 A codec comes with its defaults, then with every other value of one parameter at a time that a
 Literal or bool of it allows, then as COMBINED has it: parameters that meet in its code.
+
+fib_quant has no defaults: its tables fit one number of channels. `suited` gives such a codec for
+any other number, and TABLES what all of them need: `Scratch(TABLES)`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,16 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from kvq_cli.codecs.fib_quant import FibQuant
+from kvq_cli.contract.compat.rotation import rotation
+from kvq_cli.planes import table_spec
+
+TABLES: dict[str, Any] = {}
 
 COMBINED: dict[str, list[dict[str, Any]]] = {
     "int8": [{"axis": "channel", "center": True}, {"scale": "f16", "center": True}],
@@ -53,6 +65,9 @@ def choices(hint: Any) -> list[Any]:
 
 def variants(kind: type[Any]) -> Iterator[Any]:
     """Instances of a codec, the one with its defaults first."""
+    if kind is FibQuant:
+        yield from map(fib_quant_of, (FIB_QUANT, *FIB_QUANT_VARIANTS))
+        return
     codec = kind()
     yield codec
     hints = get_type_hints(kind)
@@ -65,3 +80,27 @@ def variants(kind: type[Any]) -> Iterator[Any]:
                     continue  # a rule across parameters forbids it
     for params in COMBINED.get(kind.name, []):
         yield replace(codec, **params)
+
+
+# Channels, block, codewords, axis: indices of whole bytes, of parts of bytes, and unused ones.
+FIB_QUANT = (64, 4, 16, "token")
+FIB_QUANT_VARIANTS = ((64, 4, 256, "channel"), (64, 2, 5, "token"), (64, 8, 300, "channel"))
+
+
+@cache
+def fib_quant_of(params: tuple[int, int, int, str]) -> FibQuant:
+    """A rotation as the reference has it, and codewords that nobody trained."""
+    dim, most, size, axis = params
+    block = max(width for width in range(1, most + 1) if dim % width == 0)
+    words = np.random.default_rng(size).standard_normal((size, block)) / np.sqrt(dim)
+    tables = rotation(dim, dim).matrix, np.clip(words, -1, 1).astype("<f4")
+    digests = [table_spec(table).digest for table in tables]
+    TABLES.update(zip(digests, tables, strict=True))
+    return FibQuant(dim, block, size, *digests, "blake3:" + "0" * 64, axis)
+
+
+def suited(codec: Any, channels: int) -> Any:
+    """The codec, or one like it, for pages of so many channels."""
+    if not isinstance(codec, FibQuant):
+        return codec
+    return fib_quant_of((channels, codec.block, codec.size, codec.axis))

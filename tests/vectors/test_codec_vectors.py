@@ -16,7 +16,7 @@ from kvq_cli.codecs.registry import CODECS, codec_from_json
 from kvq_cli.errors import CodecError, ProfileError
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec
-from kvq_cli.planes import pack, unpack
+from kvq_cli.planes import pack, table_spec, unpack
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "formats" / "vectors" / "codecs"
@@ -46,18 +46,30 @@ def bits_of(page, spec):
     return np.frombuffer(bytes.fromhex(page), spec.dtype.bits).reshape(spec.shape)
 
 
+def tables_of(document):
+    return {
+        table["digest"]: np.frombuffer(bytes.fromhex(table["bytes"]), table["dtype"]).reshape(
+            table["shape"]
+        )
+        for table in document.get("tables", [])
+    }
+
+
+TABLES = {digest: table for one in FILES.values() for digest, table in tables_of(one).items()}
+
+
 def check_encode(codec, spec, case, *, exact):
     page = Page(spec, bits_of(case["page"], spec))
     layout = codec.layout(spec)
     if "error" in case:
         with pytest.raises(CodecError) as refusal:
-            codec.encode(page, Scratch())
+            codec.encode(page, Scratch(TABLES))
         assert refusal.value.error_id == case["error"]
         assert isinstance(refusal.value, NonFinite) == ("first" in case)
         if "first" in case:
             assert list(refusal.value.first) == case["first"]
         return
-    packed = pack(layout, codec.encode(page, Scratch()))
+    packed = pack(layout, codec.encode(page, Scratch(TABLES)))
     if exact:
         named = dict(zip((plane.name for plane in layout), packed, strict=True))
         assert {name: bytes(data).hex() for name, data in named.items()} == case["planes"]
@@ -66,7 +78,7 @@ def check_encode(codec, spec, case, *, exact):
 def decode(codec, spec, case):
     packed = [memoryview(bytes.fromhex(plane)) for plane in case["planes"].values()]
     into = page_of(PageSpec(*spec.shape, DType(case.get("as", spec.dtype))))
-    codec.decode(unpack(codec.layout(spec), packed), spec, into, Scratch())
+    codec.decode(unpack(codec.layout(spec), packed), spec, into, Scratch(TABLES))
     return into.bits.tobytes().hex()
 
 
@@ -108,6 +120,12 @@ def test_file_is_valid(name):
     assert numbers == list(range(1, len(numbers) + 1))
     used = {flag for case in cases for flag in case["flags"]}
     assert used == set(document["notes"])
+
+
+def test_tables_are_what_their_digests_say():
+    """A codec that finds its tables by digest finds these."""
+    for digest, table in TABLES.items():
+        assert table_spec(table).digest == digest
 
 
 @every_file

@@ -15,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.contract.compat.coding import Refusal
 from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.compat.kv_pages import (
     KvEncodedBlockV1,
@@ -31,7 +32,7 @@ from kvq_cli.contract.compat.kv_tensor import (
     quantizer_of,
     tokens,
 )
-from kvq_cli.contract.compat.vector_code import REASONS, Quantizer, Refusal
+from kvq_cli.contract.compat.vector_code import REASONS, Quantizer
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.words import KvAxisPolicyV1, KvFallbackModeV1

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli import digest
+from kvq_cli.contract.compat.codebook import codebook
+from kvq_cli.contract.compat.rotation import StoredRotation, rotation
 from kvq_cli.contract.compat.vector_code import Quantizer
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
+from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.errors import CodecError, ProfileError
 
 TENSOR_TAG: Final = "fib_quant_kv_tensor_f32_v1"
@@ -36,16 +40,35 @@ def float32_digest(tag: str, values: NDArray[np.float32]) -> str:
 
 def quantizer_of(profile: KvCompressionProfileV1, quantizer: Quantizer | None) -> Quantizer:
     """The quantizer of a profile; ProfileError where the profile names other tables."""
-    quantizer = quantizer or Quantizer.build(profile.fib_profile)
-    for name, found in (
-        ("fib_profile_digest", quantizer.profile_digest),
-        ("rotation_digest", quantizer.codebook.rotation_digest),
-        ("codebook_digest", quantizer.codebook_digest),
-    ):
-        named = getattr(profile, name)
-        if named != found:
-            raise ProfileError("E402", f"{named}, but fib_profile gives {found}", f"/{name}")
+    if quantizer is None:
+        # Training may take long, which a wrong rotation is told before.
+        turn = turn_of(profile.fib_profile)
+        _check(profile, "rotation_digest", turn.digest())
+        quantizer = made(profile.fib_profile)
+    _check(profile, "fib_profile_digest", quantizer.profile_digest)
+    _check(profile, "rotation_digest", quantizer.codebook.rotation_digest)
+    _check(profile, "codebook_digest", quantizer.codebook_digest)
     return quantizer
+
+
+@lru_cache(maxsize=2)
+def turn_of(profile: FibQuantProfileV1) -> StoredRotation:
+    """The rotation of a profile; one that is asked for again is not made again."""
+    profile.validate()
+    return rotation(profile.ambient_dim, profile.rotation_seed)
+
+
+@lru_cache(maxsize=2)
+def made(profile: FibQuantProfileV1) -> Quantizer:
+    """The quantizer of a profile, likewise: a call may compress many captures."""
+    turn = turn_of(profile)
+    return Quantizer.of(turn, codebook(profile, turn.digest()))
+
+
+def _check(profile: KvCompressionProfileV1, name: str, found: str) -> None:
+    named = getattr(profile, name)
+    if named != found:
+        raise ProfileError("E402", f"{named}, but fib_profile gives {found}", f"/{name}")
 
 
 def axes(shape: KvTensorShapeV1) -> Place:

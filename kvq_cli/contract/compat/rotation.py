@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from kvq_cli import digest
 from kvq_cli.contract import compact
+from kvq_cli.contract.compat.coding import in_order
 from kvq_cli.contract.compat.draws import Draws
 from kvq_cli.contract.vector_profile import MAX_ROTATION_VALUES, ROTATION
 from kvq_cli.errors import ProfileError
@@ -30,7 +31,6 @@ SCHEMA: Final = "fib_rotation_v1"
 Array: TypeAlias = NDArray[np.float64]
 
 _LANES: Final = 8
-_TILE: Final = 256  # vectors at a time: d = 128 stays in the cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +43,11 @@ class StoredRotation:
 
     def apply(self, vectors: Array) -> Array:
         """Q x of every row."""
-        return _products(self.matrix, vectors)
+        return in_order(self.matrix, vectors)
 
     def apply_inverse(self, vectors: Array) -> Array:
         """Qᵀ y of every row."""
-        return _products(self.matrix.T, vectors)
+        return in_order(self.matrix.T, vectors)
 
     def compact(self) -> str:
         """The text that is digested."""
@@ -129,19 +129,3 @@ def _dots(axis: Array, columns: Array) -> Array:
     for addend in (*(lanes[:4] + lanes[4:]), *products[whole:]):
         total += addend
     return total
-
-
-def _products(matrix: Array, vectors: Array) -> Array:
-    """Matrix times every row of `vectors`, each sum from its first term to its last."""
-    count, dim = vectors.shape
-    result = np.empty((count, dim))
-    scratch = np.empty((dim, _TILE))
-    for start in range(0, count, _TILE):
-        tile = np.ascontiguousarray(vectors[start : start + _TILE].T)  # sums side by side
-        total = np.zeros(tile.shape)
-        product = scratch[:, : tile.shape[1]]
-        for at in range(dim):
-            np.multiply(matrix[:, at, None], tile[at], out=product)
-            total += product
-        result[start : start + _TILE] = total.T
-    return result

@@ -2,17 +2,13 @@
 
 Spec: formats/fibquant-compat.md, section "Vector code".
 
-    encode   norm = √Σ x²    y = Q (x / norm)    per block of y the nearest codeword
-    decode   x = Qᵀ (codewords) · norm           the norm as float16, x as float32
-
-All in float64 between the float32 of vectors and codewords. Many vectors are coded at once,
-each as if it were alone.
+A profile with its tables makes and reads the codes of vectors, by kvq_cli.contract.compat.coding,
+and the artifacts of single ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, Self
 
 import numpy as np
@@ -20,21 +16,16 @@ from numpy.typing import NDArray
 
 from kvq_cli.contract.compat.bitpack import pack_indices, unpack_indices
 from kvq_cli.contract.compat.codebook import FibCodebookV1, codebook
+from kvq_cli.contract.compat.coding import (
+    Refusal,
+    VectorCodes,
+    decode_vectors,
+    encode_vectors,
+)
 from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.compat.rotation import StoredRotation, rotation
-from kvq_cli.contract.compat.search import nearest
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.errors import CodecError
-
-
-class Refusal(IntEnum):
-    """Why a vector has no code."""
-
-    NONE = 0
-    NON_FINITE = 1
-    ZERO_NORM = 2
-    NORM_RANGE = 3  # from 65,520 on, or 2^-25 and less
-
 
 # The reference's own words: they are part of pages that keep such vectors raw.
 REASONS: Final = {
@@ -42,15 +33,6 @@ REASONS: Final = {
     Refusal.ZERO_NORM: "zero norm vector is not valid on the normal FibQuant encode path",
     Refusal.NORM_RANGE: "corrupt payload: norm cannot be represented as finite positive fp16",
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class VectorCodes:
-    """Codes of n vectors; a refused one has zeros."""
-
-    norms: NDArray[np.uint16]  # (n,), bits of float16
-    indices: NDArray[np.uint32]  # (n, blocks)
-    refusals: NDArray[np.uint8]  # (n,), numbers of Refusal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,24 +59,11 @@ class Quantizer:
 
     def encode(self, vectors: NDArray[np.float32]) -> VectorCodes:
         """Codes of the rows of (n, d)."""
-        count, dim = vectors.shape
-        if dim != self.profile.ambient_dim:
+        if (dim := vectors.shape[1]) != self.profile.ambient_dim:
             raise CodecError(
                 "E501", f"{dim} channels, the profile is for {self.profile.ambient_dim}"
             )
-        wide, refusals = _finite(vectors)
-        norms = _norms(wide)
-        halves = _halves(norms)
-        refusals[(norms > 0.0) & (halves == 0)] = Refusal.NORM_RANGE
-        refusals[(norms == 0.0) & (refusals == Refusal.NONE)] = Refusal.ZERO_NORM
-        without = refusals != Refusal.NONE
-        wide[without], norms[without] = 0.0, 1.0
-        wide /= norms[:, None]
-        blocks = self.rotation.apply(wide).reshape(-1, self.profile.block_dim)
-        found, _ = nearest(blocks, self.codebook.codewords.astype(np.float64))
-        indices = found.astype(np.uint32).reshape(count, self.profile.block_count)
-        indices[without] = 0
-        return VectorCodes(halves, indices, refusals)
+        return encode_vectors(vectors, self.rotation.matrix, self.codebook.codewords)
 
     def decode(self, norms: NDArray[np.uint16], indices: NDArray[np.uint32]) -> NDArray[np.float32]:
         """(n, d) vectors of (n,) norms and (n, blocks) indices; CodecError where none has them."""
@@ -104,10 +73,7 @@ class Quantizer:
         if indices.size and (most := int(indices.max())) >= self.profile.codebook_size:
             found = f"index {most} is outside codebook size {self.profile.codebook_size}"
             raise CodecError("E502", found)
-        words = self.codebook.codewords.astype(np.float64)[indices]
-        turned = self.rotation.apply_inverse(words.reshape(len(norms), self.profile.ambient_dim))
-        vectors: NDArray[np.float32] = (turned * scale[:, None]).astype(np.float32)
-        return vectors
+        return decode_vectors(norms, indices, self.rotation.matrix, self.codebook.codewords)
 
     def code(self, vector: NDArray[np.float32]) -> FibCodeV1:
         """The artifact of one vector; CodecError where it has none."""
@@ -154,27 +120,3 @@ class Quantizer:
             block_count=self.profile.block_count,
             indices=indices,
         )
-
-
-def _finite(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """Vectors in float64, zeros for those that are not finite, and which those are."""
-    wide = vectors.astype(np.float64)
-    broken = ~np.isfinite(wide).all(axis=1)
-    wide[broken] = 0.0
-    refusals = np.zeros(len(wide), np.uint8)
-    refusals[broken] = Refusal.NON_FINITE
-    return wide, refusals
-
-
-def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = np.zeros(len(vectors))
-    for at in range(vectors.shape[1]):
-        total += vectors[:, at] * vectors[:, at]
-    return np.sqrt(total)
-
-
-def _halves(norms: NDArray[np.float64]) -> NDArray[np.uint16]:
-    """Norms as bits of float16, by way of float32; 0 where they are too large or too small."""
-    with np.errstate(over="ignore", under="ignore"):
-        halves = norms.astype(np.float32).astype(np.float16)
-    return np.where(np.isfinite(halves), halves, 0).astype(np.float16).view(np.uint16)

@@ -46,8 +46,9 @@ def test_jobs_are_of_one_shape():
 
 def test_every_codec_is_measured():
     """A codec that is in the registry has an instance with a name."""
-    assert {codec.name for codec in instances.named().values()} == set(names())
-    assert {codec.name for codec in instances.every().values()} == set(names())
+    measured = set(names()) - {"fib_quant"}  # its tables fit one head_dim: compat_speed
+    assert {codec.name for codec in instances.named().values()} == measured
+    assert {codec.name for codec in instances.every().values()} == measured
 
 
 @pytest.mark.parametrize("method", [*methods(3), *zstd_methods(3)], ids=lambda each: each.name)

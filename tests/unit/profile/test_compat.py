@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvq_cli import profile
 from kvq_cli.codecs.registry import codec_from_json
+from kvq_cli.contract.compat import kv_tensor
+from kvq_cli.contract.compat.vector_code import Quantizer
 from kvq_cli.contract.geometry import KvPageGeometryV1
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1, KvQualityBudgetV1
@@ -25,6 +28,7 @@ from kvq_cli.contract.words import (
     KvRopeState,
 )
 from kvq_cli.errors import ProfileError
+from kvq_cli.planes import table_spec
 from kvq_cli.profile import Budget, Fallback, Protected, Range, Rule, from_kv_profile, runs
 from kvq_cli.words import Reason, Role
 
@@ -92,19 +96,68 @@ def test_declarations_come_over():
     assert profile.parse_profile(made.to_json()) == made
 
 
+VECTORS = FibQuantProfileV1.paper_default(64, 4, 16, 42)
+MADE = Quantizer.build(VECTORS)
+CODED = replace(
+    KV_PROFILE,
+    fib_profile=VECTORS,
+    fib_profile_digest=MADE.profile_digest,
+    rotation_digest=MADE.codebook.rotation_digest,
+    codebook_digest=MADE.codebook_digest,
+    axis_policy=KvAxisPolicyV1.PER_TOKEN,
+)
+VALUE_SHAPE = replace(SHAPE, role=KvRole.VALUE, rope_state=KvRopeState.NOT_APPLICABLE)
+
+
 @pytest.mark.parametrize(
-    "axis",
+    ("policy", "shape", "axis"),
     [
-        KvAxisPolicyV1.PER_TOKEN,
-        KvAxisPolicyV1.PER_CHANNEL,
-        KvAxisPolicyV1.ROLE_AWARE_KIVI_STYLE,
+        (KvAxisPolicyV1.PER_TOKEN, SHAPE, "token"),
+        (KvAxisPolicyV1.PER_CHANNEL, SHAPE, "channel"),
+        (KvAxisPolicyV1.PER_CHANNEL, VALUE_SHAPE, "channel"),
+        (KvAxisPolicyV1.ROLE_AWARE_KIVI_STYLE, SHAPE, "channel"),
+        (KvAxisPolicyV1.ROLE_AWARE_KIVI_STYLE, VALUE_SHAPE, "token"),
     ],
 )
-def test_what_needs_fibquant_is_refused(axis):
-    """No axis policy is silently stored raw."""
+def test_axis_policies_compress(policy, shape, axis):
+    """The codec has the vector profile's tables, and its vectors lie along the policy's axis."""
+    source = replace(CODED, axis_policy=policy, role_policy=shape.role, shape_digest=shape.digest())
+    made = from_kv_profile(source, shape)
+    codec = made.rules[0].codec
+    assert (codec.name, codec.axis) == ("fib_quant", axis)
+    assert (codec.dim, codec.block, codec.size) == (64, 4, 16)
+    assert codec.profile == source.fib_profile_digest
+    rotation, codebook = (made.tables[table.digest] for table in codec.tables())
+    assert np.array_equal(rotation, MADE.rotation.matrix)
+    assert np.array_equal(codebook, MADE.codebook.codewords)
+    assert [table_spec(each) for each in (rotation, codebook)] == list(codec.tables())
+
+
+@pytest.mark.parametrize("name", ["rotation_digest", "codebook_digest"])
+def test_other_tables_are_refused(name):
+    """A table that is not the profile's is told with both digests."""
     with pytest.raises(ProfileError) as refusal:
-        from_kv_profile(replace(KV_PROFILE, axis_policy=axis), SHAPE)
-    assert (refusal.value.error_id, refusal.value.pointer) == ("E403", "/axis_policy")
+        from_kv_profile(replace(CODED, **{name: ZERO}), SHAPE)
+    assert (refusal.value.error_id, refusal.value.pointer) == ("E402", f"/{name}")
+    assert ZERO in str(refusal.value)
+    assert getattr(CODED, name) in str(refusal.value)
+
+
+def test_a_wrong_rotation_is_told_before_training(monkeypatch):
+    """Training may take minutes."""
+    monkeypatch.setattr(kv_tensor, "made", None)
+    with pytest.raises(ProfileError) as refusal:
+        from_kv_profile(replace(CODED, rotation_digest=ZERO), SHAPE)
+    assert refusal.value.pointer == "/rotation_digest"
+
+
+def test_tables_have_a_limit():
+    """What no container may hold is not trained."""
+    vectors = FibQuantProfileV1.paper_default(64, 32, 2**20, 42)
+    source = replace(CODED, fib_profile=vectors, fib_profile_digest=vectors.digest())
+    with pytest.raises(ProfileError) as refusal:
+        from_kv_profile(source, SHAPE)
+    assert (refusal.value.error_id, refusal.value.pointer) == ("E404", "/fib_profile")
 
 
 def test_another_shape_is_refused():

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kvq_cli.contract.compat.coding import Refusal
 from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.compat.kv_decode import decode_tensor
 from kvq_cli.contract.compat.kv_encode import encode_tensor
 from kvq_cli.contract.compat.kv_pages import KvEncodedPageV1
-from kvq_cli.contract.compat.vector_code import REASONS, Quantizer, Refusal
+from kvq_cli.contract.compat.vector_code import REASONS, Quantizer
 from kvq_cli.contract.geometry import KvPageGeometryV1
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1

@@ -71,5 +71,5 @@ def test_few_blocks_are_looked_at_twice() -> None:
     """The bound is tight enough to be of use."""
     rng = np.random.default_rng(2)
     blocks, codewords = rng.normal(size=(4000, 4)) / 11, rng.normal(size=(256, 4)) / 11
-    weights = search._weights(codewords)
-    assert len(search._narrowed(blocks, codewords, weights)[1]) < 40
+    weights = search.weights_of(codewords)
+    assert len(search.narrowed(blocks, codewords, weights)[1]) < 40

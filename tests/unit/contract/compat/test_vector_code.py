@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kvq_cli.contract.compat.coding import Refusal
 from kvq_cli.contract.compat.fib_code import FibCodeV1
-from kvq_cli.contract.compat.vector_code import REASONS, Quantizer, Refusal
+from kvq_cli.contract.compat.vector_code import REASONS, Quantizer
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import NormFormat
 from kvq_cli.errors import CodecError, ProfileError

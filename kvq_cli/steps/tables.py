@@ -1,0 +1,58 @@
+"""tables: what a container holds for its codecs, read and checked before the first page.
+
+Spec: formats/container.md, section "Tables".
+
+Workers are forked with all that the story has, so tables must be there before the first job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from kvq_cli.container import chunk
+from kvq_cli.container.reader import Chunk
+from kvq_cli.container.records import pieces
+from kvq_cli.digest import plain, text
+from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.numerics.scratch import Tables
+from kvq_cli.planes import read_only
+from kvq_cli.steps.pages import OpenedPiece, PageOpener
+from kvq_cli.words import TableSpec
+
+
+def load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiece | Chunk]:
+    """Take the chunks of all tables from the walk, and give the opener what they hold.
+
+    What was taken comes back in file order: pieces, and ancillary chunks that stood before them.
+    """
+    tables = opener.manifest.tables
+    whole = [bytearray(table.nbytes) for table in tables]
+    taken: list[OpenedPiece | Chunk] = []
+    for number, at, size in pieces(map(len, whole)):
+        each = next(chunks)
+        while each.header.ancillary:
+            opener.reader.load(each)
+            taken.append(each)
+            each = next(chunks)
+        if each.header.type != chunk.TABL:
+            raise ContainerError("E304", "tables are missing", each.header.offset)
+        piece = opener.piece(each)
+        if (piece.number, piece.at) != (number, at):
+            found = "a TABL piece that is not the next one"
+            raise ContainerError("E304", found, each.header.offset)
+        whole[number][at : at + size] = piece.data
+        taken.append(piece)
+    opener.use(_checked(tables, whole))
+    return taken
+
+
+def _checked(tables: Sequence[TableSpec], whole: Sequence[bytearray]) -> Tables:
+    for table, data in zip(tables, whole, strict=True):
+        if text(plain(data)) != table.digest:
+            raise DigestError(f"digest of a table does not hold: {table.digest}")
+    return {
+        table.digest: read_only(np.frombuffer(data, table.dtype).reshape(table.shape))
+        for table, data in zip(tables, whole, strict=True)
+    }
