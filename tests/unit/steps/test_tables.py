@@ -86,7 +86,7 @@ def test_tables_reach_encoders_and_decoders(paths, threads):
     chosen = pipeline.Selection(chosen_tokens=(slice(3, 7),))
     pipeline.decompress(box, back, selection=chosen, threads=threads, force=True)
     with open_container(box) as cache:
-        assert cache.read(Role.KEY, 0).shape[1] == 20
+        assert cache.rows(Role.KEY, 0).shape[1] == 20
         assert cache.manifest.tables == SPECS
     assert pipeline.verify(box, quick=True).pages == pipeline.verify(box).pages
 
