@@ -8,8 +8,11 @@ wants in another shape is a view of them.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -28,11 +31,32 @@ MODULES: Final[dict[str, bool]] = {
     "blosc2_frames": False,
     "zipnn_frames": False,
     "pcodec_frames": False,
+    "turboquant_rows": False,
+    "turboquant_pro_rows": False,
+    "turboquant_torch_rows": False,
+    "turboquant_kv_rows": False,
+    "turboquant_py_rows": False,
+    "turboquantcpu_rows": False,
+    "turbokv_rows": False,
+    "polarquant_rows": False,
 }
 
 
 def same(encoded: Any) -> Any:
     return encoded
+
+
+def apart(distribution: str, module: str) -> Any:
+    """A module of a distribution that make_peers put into a folder of its own."""
+    folder = str(Path(sys.prefix) / "apart" / distribution)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(module)
+
+
+def packed(codes: int, bits: int) -> int:
+    """Bytes of so many codes side by side: for packages that keep each in bytes of its own."""
+    return -(-codes * bits // 8)
 
 
 def nbytes(parts: Any) -> int:
@@ -42,6 +66,16 @@ def nbytes(parts: Any) -> int:
     if isinstance(parts, (tuple, list)):
         return sum(map(nbytes, parts))
     return len(parts) if isinstance(parts, (bytes, bytearray)) else int(parts.nbytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A tensor of BF16, which NumPy lacks: it becomes an array where one is asked for."""
+
+    tensor: Any
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.tensor.float().numpy(), dtype, copy=copy)
 
 
 @dataclass(frozen=True, slots=True)

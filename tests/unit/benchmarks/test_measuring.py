@@ -1,17 +1,21 @@
 """What the benchmarks measure on, and what they make of it."""
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import blocks, instances, result, rounds, tables
-from benchmarks.methods import nbytes
+import benchmarks.methods
+from benchmarks import blocks, instances, make_peers, result, rounds, tables
+from benchmarks.methods import MODULES, Later, apart, nbytes, packed
 from benchmarks.methods.kvq_codecs import methods
 from benchmarks.methods.zstd_frames import methods as zstd_methods
 from kvq_cli.codecs.registry import names
 
+METHODS = Path(benchmarks.methods.__file__).parent
 SAMPLE = Path(__file__).parents[3] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
 
 
@@ -67,6 +71,59 @@ def test_methods_give_back_what_they_took(capture, method):
 def test_bytes_are_counted_through():
     """Arrays, bytes, and all that is in containers of them."""
     assert nbytes({"a": [b"12", (np.zeros(3, np.float16),)], "b": bytearray(1)}) == 9
+
+
+def test_codes_are_counted_side_by_side():
+    """What a package keeps in a byte each takes its bits alone, to the next whole byte."""
+    assert packed(128, 3) == 48
+    assert packed(3, 3) == 2
+
+
+def test_numbers_that_numpy_lacks_become_arrays_when_asked():
+    """A tensor of BF16 is turned to float32 where an array is wanted, not before."""
+
+    class Tensor:
+        def float(self):
+            return self
+
+        def numpy(self):
+            return np.ones(2, np.float32)
+
+    found = np.asarray([Later(Tensor()), Later(Tensor())])
+    assert found.shape == (2, 2)
+    assert found.dtype == np.float32
+
+
+def test_a_package_apart_goes_before_others_of_its_name(tmp_path, monkeypatch):
+    """It is imported from its own folder of the environment."""
+    (tmp_path / "apart" / "some-dist").mkdir(parents=True)
+    (tmp_path / "apart" / "some-dist" / "some_module_apart.py").write_text("HERE = 1")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "some_module_apart", raising=False)
+    assert apart("some-dist", "some_module_apart").HERE == 1
+
+
+def test_every_module_of_methods_is_run():
+    """A file of methods is in the list, and the list names no other."""
+    files = {path.stem for path in METHODS.glob("*.py")} - {"__init__"}
+    assert files == set(MODULES)
+
+
+def test_packages_apart_are_installed_apart():
+    """What methods import from a folder of its own is what make_peers puts there."""
+    sources = [path.read_text("utf-8") for path in METHODS.glob("*_*.py")]
+    asked = {name for text in sources for name in re.findall(r'\bapart\("([^"]+)"', text)}
+    assert asked == {each.partition("==")[0] for each in make_peers.APART}
+
+
+def test_torch_is_pinned_where_it_is_needed():
+    """Every package that brings torch along has the pinned one beside it, first."""
+    sources = {path.stem: path.read_text("utf-8") for path in METHODS.glob("*.py")}
+    told = [text for text in sources.values() if "import torch" in text]
+    asked = {name for text in told for name in re.findall(r'PACKAGES: Final = \("([^"]+)"', text)}
+    alone = {re.split("[=>]", each[-1])[0] for each in make_peers.PEERS if len(each) == 1}
+    assert not (asked - {"torch"}) & alone
 
 
 def test_a_part_replaces_itself_alone(tmp_path):
