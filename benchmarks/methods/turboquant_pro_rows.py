@@ -43,8 +43,8 @@ def methods(_heads: int) -> list[Method]:
             decode,
             stored,
             held,
-            note=NOTES[bits],
+            note=note,
         )
         for pack in (False, True)
-        for bits in (4, 3, 2)
+        for bits, note in NOTES.items()
     ]

@@ -53,8 +53,8 @@ def methods(_heads: int) -> list[Method]:
             decode,
             stored,
             held,
-            note=NOTES[kind],
+            note=note,
         )
-        for kind in NOTES
+        for kind, note in NOTES.items()
         for bits in (4, 3, 2)
     ]
