@@ -31,6 +31,7 @@ from kvq_cli.profile import Entropy, Profile, Storage
 from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
+from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.choose import Choice, choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.encode import Encoder, batches
@@ -61,6 +62,7 @@ def compress(
     target: str | Path | None = None,
     *,
     profiles: Sequence[ProfileSource] = (),
+    codebooks: Sequence[str | Path] = (),
     meta: Mapping[str, str] | None = None,
     shape: str | Path | None = None,
     layout: str | None = None,
@@ -78,7 +80,8 @@ def compress(
     with capture_input(path, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
         choices = choose_profiles(profiles, shapes_of(capture))
-        plan = make_plan(capture, choices, _storage(choices, level, alignment))
+        storage = _storage(choices, level, alignment)
+        plan = make_plan(capture, choices, storage, read_codebooks(codebooks))
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         tally = reports.Tally()
         end = write_container(plan, output.write, threads, tally=tally, progress=progress)
@@ -191,6 +194,7 @@ def stats(
     source: str | Path,
     *,
     profiles: Sequence[ProfileSource] = (),
+    codebooks: Sequence[str | Path] = (),
     against: str | Path | None = None,
     threads: int = 0,
     progress: Progress = silent,
@@ -208,11 +212,11 @@ def stats(
             capture = stack.enter_context(capture_input(path))
             fd = stack.enter_context(spool())
             choices = choose_profiles(profiles, shapes_of(capture))
-            plan = make_plan(capture, choices, _storage(choices))
+            plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
-        elif profiles:
+        elif profiles or codebooks:
             raise UsageError("E101", "--profile is for captures; a container has its profile")
         else:
             container = stack.enter_context(byte_source(path))

@@ -25,6 +25,10 @@ def compress(
         list[str] | None,
         typer.Option("-p", "--profile", help="Built-in name or JSON file; default lossless."),
     ] = None,
+    codebook: Annotated[
+        list[str] | None,
+        typer.Option("--codebook", help="File of a codebook that a profile names."),
+    ] = None,
     meta: Annotated[
         list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
     ] = None,
@@ -61,6 +65,7 @@ def compress(
             name,
             to(name),
             profiles=profile or [],
+            codebooks=codebook or [],
             meta=told,
             shape=shape,
             layout=layout,

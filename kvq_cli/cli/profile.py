@@ -10,6 +10,7 @@ import typer
 
 from kvq_cli.cli import options, render
 from kvq_cli.cli.bind import bind
+from kvq_cli.cli.codebook import codebook
 from kvq_cli.cli.loop import each_input
 
 EXAMPLES = """\b
@@ -20,7 +21,7 @@ Examples:
 
 app = typer.Typer(
     name="profile",
-    help="List, show, check, digest, begin and bind profiles.",
+    help="List, show, check, digest, begin and bind profiles; train codebooks.",
     epilog=EXAMPLES,
     rich_markup_mode=None,
 )
@@ -106,6 +107,7 @@ def new(
 
 
 app.command()(bind)
+app.command()(codebook)
 
 
 @app.command()

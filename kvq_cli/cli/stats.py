@@ -26,6 +26,10 @@ def stats(
     profile: Annotated[
         list[str] | None, typer.Option("-p", "--profile", help="For captures: what if?")
     ] = None,
+    codebook: Annotated[
+        list[str] | None,
+        typer.Option("--codebook", help="File of a codebook that a profile names."),
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="The capture, to measure what was lost.")
     ] = None,
@@ -53,6 +57,7 @@ def stats(
         return pipeline.stats(
             name,
             profiles=profile or [],
+            codebooks=codebook or [],
             against=against,
             threads=threads,
             progress=render.progress(common, name),

@@ -4,26 +4,39 @@ Spec: formats/codecs/fibquant.md, revision 1.
 
     index   of the codeword, log2(N) bits: the lower 8 in `codes`, others in `tops`
     norm    of the row; with norm_correction such that the restored row has it
+
+A codebook is one that comes with kvq, or a table of the container.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar, Final, Literal
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.codecs.codebooks import CHANNELS, SIZES, Codebook, codebook
 from kvq_cli.codecs.rotated import Rotated, UnitRows
+from kvq_cli.errors import CodecError
 from kvq_cli.numerics.exact import product, squared
 from kvq_cli.numerics.levels import ONE
 from kvq_cli.numerics.nearest import gather, grid
-from kvq_cli.numerics.packing import check_padding, pack_codes, row_bytes, take_codes, unpack_codes
+from kvq_cli.numerics.packing import (
+    check_padding,
+    pack_codes,
+    row_bytes,
+    take_codes,
+    unpack_codes,
+)
+from kvq_cli.numerics.paley import least_order
+from kvq_cli.numerics.rotation import LARGEST
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.words import TableSpec
 
+BUILTIN: Final = "builtin"
 LOW: Final = 8  # bits of an index that stand in `codes`
 
 
@@ -33,14 +46,17 @@ class Fibquant(Rotated):
 
     name: ClassVar[str] = "fibquant"
     revision: ClassVar[int] = 1
-    most_channels: ClassVar[int] = max(CHANNELS)
 
-    block: Literal[2, 4, 8, 16] = 4
-    size: Literal[32, 64, 256, 1024, 4096] = 256
+    block: int = field(default=4, metadata={"minimum": 2, "maximum": 64})
+    size: int = field(default=256, metadata={"minimum": 2, "maximum": 1 << 16})
+    codebook: str = field(default=BUILTIN, metadata={"pattern": "^(builtin|blake3:[0-9a-f]{64})$"})
     norm_correction: bool = True
 
     def __post_init__(self) -> None:
-        if (self.block, self.size) not in SIZES:
+        for name, number in (("block", self.block), ("size", self.size)):
+            if number & (number - 1):
+                raise ValueError(f"{name} {number} is no power of two")
+        if self.codebook == BUILTIN and (self.block, self.size) not in SIZES:
             pairs = ", ".join(f"{block} and {size}" for block, size in SIZES)
             raise ValueError(
                 f"no codebook has block {self.block} and size {self.size}, only {pairs}"
@@ -51,8 +67,22 @@ class Fibquant(Rotated):
         """Of the coordinates of codewords."""
         return float(1 << grid(self.block))
 
+    @property
+    def most_channels(self) -> int:
+        return max(CHANNELS) if self.codebook == BUILTIN else LARGEST
+
     def order_for(self, channels: int) -> int:
-        return min(order for order in CHANNELS if order >= channels)
+        if self.codebook == BUILTIN:
+            return min(order for order in CHANNELS if order >= channels)
+        order = least_order(channels)
+        while order % self.block:
+            order = least_order(order + 1)
+        return order
+
+    def tables(self) -> tuple[TableSpec, ...]:
+        if self.codebook == BUILTIN:
+            return ()
+        return (TableSpec("<i2", (self.size, self.block), self.codebook),)
 
     def code_planes(self, rows: tuple[int, int], order: int) -> Layout:
         blocks, bits = order // self.block, self._bits
@@ -65,7 +95,7 @@ class Fibquant(Rotated):
         self, unit: UnitRows, planes: dict[str, NDArray[Any]], scratch: Scratch
     ) -> NDArray[np.float64]:
         count, order = unit.z.shape
-        book = codebook(order, self.block, self.size)
+        book = self._book(order, scratch)
         blocks = scratch.take("fibquant.blocks", unit.z.shape, np.float32)
         np.multiply(unit.z, np.float32(self.unit / ONE), out=blocks)
         shape = (count, order // self.block)
@@ -81,7 +111,7 @@ class Fibquant(Rotated):
         return unit.lengths(order * (self.unit * self.unit) / np.maximum(sums, 1))
 
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
-        book = codebook(order, self.block, self.size)
+        book = self._book(order, scratch)
         indices = self._unpack(planes, order // self.block, scratch)
         out = scratch.take("fibquant.vectors", (len(indices), order), np.float32)
         gather(indices.reshape(-1), book.points, out.reshape(-1, self.block), scratch)
@@ -92,6 +122,14 @@ class Fibquant(Rotated):
         check_padding(planes["codes"], low, blocks, self.name)
         if "tops" in planes:
             check_padding(planes["tops"], self._bits - LOW, blocks, self.name)
+
+    def peak(self, order: int, scratch: Scratch) -> float:
+        return float(np.abs(self._book(order, scratch).points).max())
+
+    def _book(self, order: int, scratch: Scratch) -> Codebook:
+        if self.codebook == BUILTIN:
+            return codebook(order, self.block, self.size)
+        return _of_table(scratch.tables[self.codebook].tobytes(), self.block)
 
     @property
     def _bits(self) -> int:
@@ -119,6 +157,14 @@ class Fibquant(Rotated):
         np.left_shift(tops, LOW, out=wide, dtype=np.uint16)
         np.bitwise_or(indices, wide, out=indices)
         return indices
+
+
+@lru_cache(maxsize=8)
+def _of_table(data: bytes, block: int) -> Codebook:
+    try:
+        return Codebook.of(np.frombuffer(data, "<i2").reshape(-1, block).copy())
+    except ValueError as error:
+        raise CodecError("E502", f"fibquant: a codebook is not possible: {error}") from error
 
 
 @cache

@@ -65,7 +65,6 @@ class Rotated(Codec):
     """How rows are turned, and how their lengths are stored."""
 
     lossless: ClassVar[bool] = False
-    most_channels: ClassVar[int] = LARGEST
 
     rotation: Kind = "hadamard"
     seed: int = 0
@@ -90,6 +89,15 @@ class Rotated(Codec):
     @abstractmethod
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         """Integers that stand for turned unit rows, (rows, order), alive in scratch."""
+
+    @abstractmethod
+    def peak(self, order: int, scratch: Scratch) -> float:
+        """What no magnitude of theirs passes, whatever the planes."""
+
+    @property
+    def most_channels(self) -> int:
+        """Of rows that can be rotated."""
+        return LARGEST
 
     def order_for(self, channels: int) -> int:
         """The order that so many channels are rotated in, `most_channels` at most."""
@@ -135,7 +143,7 @@ class Rotated(Codec):
             into.spec.dtype,
             TOKENS,
             0,
-            turning.gain * self.unit * order,
+            turning.gain * math.sqrt(order) * self.peak(order, scratch),
             means_of(planes, spec),
             scratch,
         )

@@ -53,3 +53,7 @@ class TurboquantMse(Rotated):
 
     def vectors(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         return levels(order, self.bits).restore(planes["codes"], scratch)
+
+    def peak(self, order: int, scratch: Scratch) -> float:
+        del scratch
+        return float(levels(order, self.bits).positive[-1])

@@ -90,6 +90,11 @@ class TurboquantProd(Rotated):
         np.add(held, missed, out=held)
         return held
 
+    def peak(self, order: int, scratch: Scratch) -> float:
+        del scratch
+        held = float(levels(order, self.bits - 1).positive[-1]) * ONE / UNIT
+        return held + 2 * ONE / _mean_magnitude(order) + 1
+
     def _held(self, planes: Planes, order: int, scratch: Scratch) -> NDArray[np.float32]:
         """The levels of codes, in the units of z, alive in scratch."""
         held = levels(order, self.bits - 1).restore(planes["codes"], scratch)

@@ -24,7 +24,7 @@ from kvq_cli.container.manifest import (
 )
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
-from kvq_cli.numerics.scratch import Tables
+from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
@@ -88,11 +88,16 @@ class Plan:
                 yield PagePlan(slab, run.heads, record, run.codec, profile)
 
 
-def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -> Plan:
-    """The manifest of the container to be, and the pages it will hold."""
+def make_plan(
+    capture: Capture, choices: tuple[Choice, ...], storage: Storage, tables: Tables = NO_TABLES
+) -> Plan:
+    """The manifest of the container to be, and the pages it will hold.
+
+    `tables` are there for codecs that name them; those that none does are left out.
+    """
     _refuse_what_cannot_be_done(capture, choices)
     codecs = codec_table(*(choice.profile for choice in choices))
-    tables = _tables(codecs, choices)
+    needed = _tables(codecs, choices, tables)
     profiles = {role: choice.profile for choice in choices for role in choice.roles}
     treated = {
         (role, layer): _layer_runs(capture, profiles[role], role, layer)
@@ -106,32 +111,37 @@ def make_plan(capture: Capture, choices: tuple[Choice, ...], storage: Storage) -
         parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
         head_sets=_head_sets(treated, profiles),
         codecs=tuple(codec_to_json(codec) for codec in codecs),
-        tables=tuple(tables),
+        tables=tuple(needed),
         profiles=tuple(choice.to_json() for choice in choices),
         alignment=storage.alignment,
         entropy=storage.entropy.value,
         level=storage.level,
         writer=f"kvq {__version__}",
     )
-    arrays = {table.digest: array for table, array in tables.items()}
+    arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
     return Plan(capture, profiles, manifest, codecs, arrays, treated, notes)
 
 
 def _tables(
-    codecs: Sequence[Codec], choices: tuple[Choice, ...]
+    codecs: Sequence[Codec], choices: tuple[Choice, ...], given: Tables
 ) -> Mapping[TableSpec, NDArray[Any]]:
-    """What the codecs need, from the profiles that made it; ProfileError where none did."""
+    """What the codecs need, given or from the profiles that made it; ProfileError without."""
     made = {name: array for each in choices for name, array in each.profile.tables.items()}
+    made |= given
     needed = named_tables(codecs)
-    for codec in codecs:
-        if any(table.digest not in made for table in codec.tables()):
-            found = f"codec {codec.name} needs tables, which only a KV profile can make"
-            raise ProfileError("E403", found)
     total = sum(table.nbytes for table in needed)
     if len(needed) > MAX_TABLES or total > MAX_TABLE_BYTES:
         found = f"{len(needed)} tables of {total} bytes, at most {MAX_TABLES} of {MAX_TABLE_BYTES}"
         raise ProfileError("E404", found)
+    for table in needed:
+        array = made.get(table.digest)
+        if array is None:
+            found = f"table {table.digest} of a codec is missing; --codebook gives codebooks"
+            raise ProfileError("E403", found)
+        if array.shape != table.shape or array.dtype.str != table.dtype:
+            found = f"table {table.digest} is {array.dtype.str} {list(array.shape)}, the codec"
+            raise ProfileError("E402", f"{found} needs {table.dtype} {list(table.shape)}")
     return {table: made[table.digest] for table in needed}
 
 

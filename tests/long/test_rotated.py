@@ -26,7 +26,7 @@ BITS = (1, 2, 3, 4)
 ENOUGH = 200  # rows of a layer; the error of fewer is a matter of luck
 COLUMNS = ("file", *(f"{role} {bits}" for bits in BITS for role in ("K", "V")))
 SIZES = {"turboquant-2bit": 2, "turboquant-3bit": 3, "turboquant-4bit": 4}
-PROFILES = [name for name in builtin_names() if name.startswith("turboquant")]
+PROFILES = [name for name in builtin_names() if name.startswith(("turboquant", "fibquant"))]
 
 every_capture = pytest.mark.parametrize("path", captures())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -166,11 +167,12 @@ def unpacked(packed: Any, width: int, count: int | None = None) -> Any:
 class Rotated:
     """What the codecs share."""
 
-    most = 640
+    strings: ClassVar = ()
     allowed: ClassVar[dict[str, Sequence[Any]]]
 
     def check(self, params: Any) -> None:
-        need(type(params) is dict and set(params) == {"seed", *self.allowed}, "codec parameters")
+        names = {"seed", *self.allowed, *self.strings}
+        need(type(params) is dict and set(params) == names, "codec parameters")
         need(type(params["seed"]) is int and 0 <= params["seed"] < 2**63, "seed")
         for name, values in self.allowed.items():
             same = [type(params[name]) is type(one) and params[name] == one for one in values]
@@ -183,31 +185,38 @@ class Rotated:
             word = "<u4" if dtype == "F32" else "<u2"
             found = {"means": (word, (heads, 1, channels)), "centred": ("u1", (heads, tokens, 1))}
         found["norms"] = (SCALES[params["norm"]], (heads, tokens, 1))
-        for name, (kind, length) in self.coded(params, self.order(channels)).items():
+        for name, (kind, length) in self.coded(params, self.order(params, channels)).items():
             found[name] = (kind, (heads, tokens, length))
         return found
 
-    def order(self, channels: int) -> int:
-        return order_of(channels)
+    def order(self, params: Any, channels: int) -> int:
+        del params
+        return order_of(channels) if channels <= 640 else -(-channels // 16) * 16
+
+    def most(self, params: Any) -> int:
+        del params
+        return 640
 
     def coded(self, params: Any, order: int) -> dict[str, tuple[str, int]]:
         raise NotImplementedError
 
-    def vectors(self, params: Any, arrays: Any, order: int) -> tuple[Any, int]:
+    def vectors(self, params: Any, arrays: Any, order: int, *tables: Any) -> tuple[Any, int]:
         raise NotImplementedError
 
     def sizes(self, params: Any, spec: Any, dtype: str) -> tuple[int, ...]:
         layout = self.layout(params, spec, dtype)
         return tuple(math.prod(shape) * np.dtype(kind).itemsize for kind, shape in layout.values())
 
-    def decode(self, params: Any, spec: Any, dtype: str, planes: Sequence[bytes]) -> Any:
+    def decode(
+        self, params: Any, spec: Any, dtype: str, planes: Sequence[bytes], *tables: Any
+    ) -> Any:
         named = zip(self.layout(params, spec, dtype).items(), planes, strict=True)
         arrays = {name: np.frombuffer(one, kind).reshape(at) for (name, (kind, at)), one in named}
-        need(spec[2] <= self.most, "more channels than can be rotated")
-        order = self.order(spec[2])
+        need(spec[2] <= self.most(params), "more channels than can be rotated")
+        order = self.order(params, spec[2])
         norms = arrays["norms"]
         need(bool(np.isfinite(norms).all()) and not np.signbit(norms).any(), "a norm")
-        vectors, unit = self.vectors(params, arrays, order)
+        vectors, unit = self.vectors(params, arrays, order, *tables)
         if params["rotation"] == "hadamard":
             back = vectors @ signed(order, params["seed"], "kvq/v1/rotation")
             share = 1 / order
@@ -234,7 +243,8 @@ class Mse(Rotated):
     def coded(self, params: Any, order: int) -> dict[str, tuple[str, int]]:
         return {"codes": ("u1", order * params["bits"] // 8)}
 
-    def vectors(self, params: Any, arrays: Any, order: int) -> tuple[Any, int]:
+    def vectors(self, params: Any, arrays: Any, order: int, *tables: Any) -> tuple[Any, int]:
+        del tables
         return levels_of(unpacked(arrays["codes"], params["bits"]), order, params["bits"]), 4096
 
 
@@ -252,7 +262,8 @@ class Prod(Rotated):
         codes = ("u1", order * (params["bits"] - 1) // 8)
         return {"residuals": ("<f2", 1), "codes": codes, "signs": ("u1", order // 8)}
 
-    def vectors(self, params: Any, arrays: Any, order: int) -> tuple[Any, int]:
+    def vectors(self, params: Any, arrays: Any, order: int, *tables: Any) -> tuple[Any, int]:
+        del tables
         residuals = arrays["residuals"]
         need(bool((residuals.view("<u2") <= 0x4000).all()), "a residual")
         bits = params["bits"] - 1
@@ -271,12 +282,12 @@ class Prod(Rotated):
 
 
 class Fibquant(Rotated):
-    """Codewords of blocks."""
+    """Codewords of blocks, of a codebook that is known or a table."""
 
-    most = 256
+    strings: ClassVar = ("codebook",)
     allowed: ClassVar = {
-        "block": (2, 4, 8, 16),
-        "size": (32, 64, 256, 1024, 4096),
+        "block": tuple(2**n for n in range(1, 7)),
+        "size": tuple(2**n for n in range(1, 17)),
         "rotation": ("hadamard", "haar"),
         "norm": ("f16", "f32"),
         "norm_correction": (True, False),
@@ -285,12 +296,30 @@ class Fibquant(Rotated):
 
     def check(self, params: Any) -> None:
         super().check(params)
-        need((params["block"], params["size"]) in BOOKS, "a codebook")
+        book = params["codebook"]
+        if book == "builtin":
+            need((params["block"], params["size"]) in BOOKS, "a codebook")
+        else:
+            need(type(book) is str and bool(re.fullmatch("blake3:[0-9a-f]{64}", book)), "codebook")
 
-    def order(self, channels: int) -> int:
-        return min(
-            (order for order in ORDERS if order >= channels), default=-(-channels // 16) * 16
-        )
+    def tables(self, params: Any) -> list[Any]:
+        if params["codebook"] == "builtin":
+            return []
+        shape = [params["size"], params["block"]]
+        return [{"dtype": "<i2", "shape": shape, "digest": params["codebook"]}]
+
+    def most(self, params: Any) -> int:
+        return 256 if params["codebook"] == "builtin" else 640
+
+    def order(self, params: Any, channels: int) -> int:
+        if channels > self.most(params):
+            return -(-channels // 16) * 16
+        if params["codebook"] == "builtin":
+            return min(order for order in ORDERS if order >= channels)
+        order = order_of(channels)
+        while order % params["block"]:
+            order = order_of(order + 1)
+        return order
 
     def coded(self, params: Any, order: int) -> dict[str, tuple[str, int]]:
         blocks, bits = order // params["block"], int(math.log2(params["size"]))
@@ -299,10 +328,15 @@ class Fibquant(Rotated):
             found["tops"] = ("u1", (blocks * (bits - 8) + 7) // 8)
         return found
 
-    def vectors(self, params: Any, arrays: Any, order: int) -> tuple[Any, int]:
+    def vectors(self, params: Any, arrays: Any, order: int, *tables: Any) -> tuple[Any, int]:
         blocks, bits = order // params["block"], int(math.log2(params["size"]))
         indices = unpacked(arrays["codes"], min(bits, 8), blocks)
         if bits > 8:
             indices = indices + 256 * unpacked(arrays["tops"], bits - 8, blocks)
-        words, unit = codewords(order, params["block"], params["size"])
+        if tables:
+            words = tables[0].astype(np.int64)
+            need(int(abs(words).max()) <= 4096, "a coordinate of a codeword")
+            unit = 1 << (7 if params["block"] <= 2 else 6 if params["block"] <= 8 else 5)
+        else:
+            words, unit = codewords(order, params["block"], params["size"])
         return words[indices].reshape(*indices.shape[:2], order), unit

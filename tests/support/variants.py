@@ -23,6 +23,7 @@ from kvq_cli.planes import table_spec
 
 TABLES: dict[str, Any] = {}
 
+BOOKS = ((2, 256), (4, 1024), (4, 4096), (8, 256), (16, 256))
 COMBINED: dict[str, list[dict[str, Any]]] = {
     "int8": [{"axis": "channel", "center": True}, {"scale": "f16", "center": True}],
     "fp8_e4m3": [{"scale": "f16", "center": True}],
@@ -41,6 +42,7 @@ COMBINED: dict[str, list[dict[str, Any]]] = {
     ],
     "fibquant": [
         {"block": 2, "size": 64, "center": True, "norm": "f32", "seed": 7},
+        *({"block": block, "size": size} for block, size in BOOKS),
         {"size": 32, "rotation": "haar", "center": True, "norm_correction": False},
     ],
     "turboquant_mse": [
