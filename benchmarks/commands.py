@@ -29,7 +29,10 @@ GEOMETRIES: Final = (
     {"layers": 32, "heads": 8, "channels": 128},
     {"layers": 30, "heads": 3, "channels": 64},
 )
-PROFILES: Final = ("lossless", "int8", "fp8-e4m3", "int4", "int4-g64", "kivi-4bit", "kivi-2bit")
+PROFILES: Final = (
+    "lossless", "int8", "fp8-e4m3", "int4", "int4-g64", "kivi-4bit", "kivi-2bit",
+    "turboquant-4bit", "fibquant-2bit",
+)  # fmt: skip
 LEVELS: Final = (1, 3, 19)
 SLOW: Final = "zstd -19"  # once: it takes minutes
 
