@@ -53,6 +53,7 @@ INSTANCES = [("fib_quant", group["params"]) for group in FILES["fib_quant"]["gro
     for name, allowed in ALLOWED.items()
     for values in itertools.product(*allowed.values(), ("f16", "f32"))
 ]
+NORMED = ("turboquant_mse", "turboquant_prod", "fibquant")
 ROTATED = {"turboquant_mse": (1, 2, 3, 4, 5, 6, 7, 8), "turboquant_prod": (2, 3, 4, 5)}
 INSTANCES += [
     (name, {"bits": bits, "rotation": rotation, "norm": norm, "center": center, "seed": bits % 3})
@@ -129,16 +130,16 @@ def kvq(codec, spec, planes):
     return into.bits.tobytes()
 
 
-def page(rng, spec, *, held=False):
+def page(rng, spec, name=""):
     """Magnitudes of any size a dtype has, none so large that a half cannot be its scale.
 
-    `held`: nor so large, or so small, that it cannot be a norm.
+    Nor its norm, for codecs that have one; fib_quant refuses small ones too.
     """
-    exponents = (
-        (-12, 8)
-        if held
-        else {DType.F16: (-24, 15), DType.BF16: (-133, 16), DType.F32: (-149, 16)}[spec.dtype]
-    )
+    exponents = {DType.F16: (-24, 15), DType.BF16: (-133, 16), DType.F32: (-149, 16)}[spec.dtype]
+    if name in NORMED:
+        exponents = (exponents[0], 11)
+    elif name == "fib_quant":
+        exponents = (-12, 8)
     reach = np.exp2(rng.uniform(*exponents, (spec.heads, spec.tokens, 1)))
     values = rng.uniform(-1, 1, spec.shape) * reach
     if spec.dtype is DType.F16:
@@ -160,7 +161,7 @@ def test_pages_and_damage(data):
         spec = PageSpec(spec.heads, spec.tokens, params["dim"], dtype)
     codec = codec_from_json(name, params, "")
     layout = codec.layout(spec)
-    original = page(rng, spec, held=name == "fib_quant")
+    original = page(rng, spec, name)
     packed = pack(layout, codec.encode(original, Scratch(TABLES)))
     planes = [bytearray(one) for one in packed]
     params = complete(name, params)
