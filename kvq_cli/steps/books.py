@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli import digest
 from kvq_cli.errors import FileError, ProfileError, UsageError, reason
 from kvq_cli.jsontext import loads, pointer
 from kvq_cli.numerics.nearest import grid
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.numerics.symmetry import Symmetry
+from kvq_cli.planes import table_spec
 
 SCHEMA: Final = "kvq_codebook_v1"
 LIMIT: Final = 1 << 26  # bytes of a file
@@ -47,7 +47,7 @@ def make_codebook(channels: int, block: int, size: int, seed: int) -> dict[str, 
         "block": block,
         "size": size,
         "grid": grid(block),
-        "digest": _digest(book.codewords),
+        "digest": table_spec(book.codewords).digest,
         "codewords": book.codewords.tolist(),
     }
 
@@ -67,8 +67,9 @@ def _read(path: str | Path) -> tuple[str, NDArray[np.int16]]:
     except ProfileError as error:
         error.args = (f"codebook {path}: {error}",)
         raise
-    if stated != _digest(codewords):
-        found = f"codebook {path}: digest is {_digest(codewords)}, the file says {stated}"
+    digest = table_spec(codewords).digest
+    if stated != digest:
+        found = f"codebook {path}: digest is {digest}, the file says {stated}"
         raise ProfileError("E402", found)
     return stated, codewords
 
@@ -87,8 +88,3 @@ def _checked(value: Any) -> tuple[NDArray[np.int16], object]:
             found = f"{block} integers of at most {LARGEST} are expected"
             raise ProfileError("E401", found, pointer("/codewords", at))
     return np.array(rows, "<i2"), value["digest"]
-
-
-def _digest(codewords: NDArray[np.int16]) -> str:
-    """Of the table that containers hold."""
-    return digest.text(digest.plain(codewords.astype("<i2").tobytes()))

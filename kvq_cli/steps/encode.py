@@ -58,8 +58,10 @@ class Encoder:
 
     @property
     def room(self) -> int:
-        """Bytes that hold what `encode_batch` gives back: no page is stored larger than it was,
-        but by its framing, unless its profile insists."""
+        """Bytes that hold what `encode_batch` gives back.
+
+        No page is stored larger than it was, but by its framing, unless its profile insists.
+        """
         return 2 * BATCH + self._largest
 
     def front(self) -> Iterator[Coded]:
