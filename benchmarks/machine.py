@@ -57,8 +57,8 @@ def settle() -> None:
 
 
 def plain() -> dict[str, str]:
-    """The environment of commands: as a user has it."""
-    ours = {*STEADY, CAST, TRIED}
+    """The environment of commands: as a user has it, who keeps the bytecode of what he runs."""
+    ours = {*STEADY, CAST, TRIED, "PYTHONDONTWRITEBYTECODE"}
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 

@@ -9,17 +9,17 @@ lossy one widens and narrows them by kvq_cli.numerics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
+from kvq_cli.record import record
 from kvq_cli.words import DType, PageKey, PageSpec, Reason, Role
 
 __all__ = ["DType", "Page", "PageKey", "PageSpec", "Reason", "Role"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Page:
     """A page and the bits of its elements, (H, T, D), C-contiguous."""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,10 +20,11 @@ from numpy.typing import NDArray
 
 from kvq_cli.digest import plain, text
 from kvq_cli.errors import CodecError
+from kvq_cli.record import record
 from kvq_cli.words import TableSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plane:
     """One array: little-endian dtype, shape, and a letter for each axis."""
 

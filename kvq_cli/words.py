@@ -9,9 +9,10 @@ headers and indexes are read without it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Final
+
+from kvq_cli.record import record
 
 # Bits of an element of every safetensors dtype, in the order in which its writer sorts them.
 ELEMENT_BITS: Final[dict[str, int]] = {
@@ -69,7 +70,7 @@ class Reason(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record(order=True)
 class PageKey:
     """Where a page lies; the field order is the order of pages in a container."""
 
@@ -82,7 +83,7 @@ class PageKey:
     layers: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageSpec:
     """All that a codec's layout may depend on."""
 
@@ -104,7 +105,7 @@ class PageSpec:
         return self.elements * self.dtype.size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TableSpec:
     """A table of a codec: little-endian dtype as NumPy writes it, shape, digest of the bytes."""
 

@@ -39,7 +39,8 @@ from kvq_cli.digest import is_text
 from kvq_cli.errors import MEANINGS
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.pipeline import compress, stats
-from kvq_cli.profile import Profile, Rule, builtin_names, fib_quant, load_profile
+from kvq_cli.profile import Profile, Rule, builtin_names, load_profile
+from kvq_cli.profile.compat import fib_quant
 
 ROOT: Final = Path(__file__).parents[1]
 SAMPLES: Final = ROOT / "sample_data"
@@ -143,7 +144,7 @@ def files_block() -> str:
 
 def commands_block() -> str:
     """What --help prints, for kvq and every command."""
-    from kvq_cli.cli.run import app
+    from kvq_cli.cli.run import parser
 
     os.environ |= {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
     os.environ.pop("KVQ_THREADS", None)
@@ -151,7 +152,7 @@ def commands_block() -> str:
     for words in commands():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            app([*words, "--help"], prog_name="kvq", standalone_mode=False)
+            parser()([*words, "--help"], prog_name="kvq", standalone_mode=False)
         title = " ".join(["kvq", *words])
         text = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
         sections.append(f"## {title}\n\n```text\n{text}\n```\n")
@@ -160,16 +161,14 @@ def commands_block() -> str:
 
 def commands() -> Iterator[tuple[str, ...]]:
     """The words of every command, groups before their members."""
-    from typer.main import get_command
-
-    from kvq_cli.cli.run import app
+    from kvq_cli.cli.run import parser
 
     def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield words
         for name, child in getattr(command, "commands", {}).items():
             yield from walk(child, (*words, name))
 
-    return walk(get_command(app), ())
+    return walk(parser(), ())
 
 
 BLOCKS: Final[Mapping[str, Callable[[], str]]] = {

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.capture.header import shown
+from kvq_cli.record import record
 
 KINDS: Final = ("mha", "mqa", "gqa")
 # The contract has no word for keys without RoPE: nothing was applied yet.
@@ -62,7 +62,7 @@ AXIS_WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Facts:
     """Members of a key's shape that no tensor shape tells."""
 

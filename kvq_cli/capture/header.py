@@ -16,11 +16,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kvq_cli import jsontext
 from kvq_cli.errors import CaptureError, ProfileError
+from kvq_cli.record import record
 from kvq_cli.words import ELEMENT_BITS
 
 # A header takes about 100 bytes a tensor; LMCache's longest pad to 4 KiB.
@@ -33,7 +33,7 @@ METADATA: Final = "__metadata__"
 MEMBERS: Final = frozenset({"dtype", "shape", "data_offsets"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tensor:
     """A tensor and the bytes of the file it takes, half-open."""
 
@@ -48,7 +48,7 @@ class Tensor:
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """All that a file says about itself; tensors are in data order."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Self, TypeAlias
 
 from kvq_cli.capture.facts import Facts, facts_of, identity_of
@@ -19,6 +18,7 @@ from kvq_cli.capture.header import Tensor, shown
 from kvq_cli.capture.slab import Slab, read_rows, write_rows
 from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError
+from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
 __all__ = [
@@ -38,7 +38,7 @@ MAX_SLABS: Final = 1 << 16
 QUANTISABLE: Final = frozenset(DType)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binding:
     """A tensor of keys or values; its layers are numbered from `first_layer`."""
 
@@ -62,7 +62,7 @@ class Binding:
         return range(self.first_layer, self.first_layer + self.length("L"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LayerShape:
     """One layer; keys and values differ at most in channels and dtype."""
 
@@ -74,7 +74,7 @@ class LayerShape:
     value: tuple[int, DType] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Capture:
     """An open capture; a context manager that closes its source."""
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from operator import itemgetter
@@ -26,6 +25,7 @@ from numpy.typing import NDArray
 
 from kvq_cli.capture.source import Source, behind
 from kvq_cli.errors import FileError
+from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
 TILE: Final = 1 << 20
@@ -36,7 +36,7 @@ MOST_BUFFERS: Final = 512  # of one system call; Linux takes 1,024
 Run: TypeAlias = tuple[int, memoryview]  # offset in the file, and bytes that lie there
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slab:
     """Where one role, layer and batch entry lies; offset and strides in bytes."""
 

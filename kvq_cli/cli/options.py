@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
 import typer
 
 from kvq_cli.errors import UsageError
+from kvq_cli.record import record
 
 
 class Color(StrEnum):
@@ -53,7 +53,7 @@ Nul: TypeAlias = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Common:
     """What every command's loop needs to know."""
 

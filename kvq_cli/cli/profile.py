@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,8 +19,10 @@ Examples:
   kvq profile check mine.json
   kvq profile bind cache.safetensors --role key -o key.json"""
 
+NAME: Final = "profile"
+
 app = typer.Typer(
-    name="profile",
+    name=NAME,
     help="List, show, check, digest, begin and bind profiles; train codebooks.",
     epilog=EXAMPLES,
     rich_markup_mode=None,

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import FrameType
 from typing import Any, Final
@@ -30,20 +31,13 @@ Exit codes: 0 done; 1 an expectation does not hold; 2 usage; 3 damaged;
 4 unsupported; 5 refused; 6 input/output; 7 limit; 70 a bug in kvq;
 130 interrupted; 141 broken pipe. Treat an unknown code as a failure."""
 
-app = typer.Typer(
-    name="kvq",
-    help="Compress, verify, inspect and restore dumps of transformer KV caches.",
-    epilog=EPILOG,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(compress.compress)
-app.command()(decompress.decompress)
-app.command()(inspect.inspect)
-app.command()(verify.verify)
-app.command()(stats.stats)
-app.add_typer(profile.app, name="profile")
+COMMANDS: Final[Mapping[str, Callable[..., int]]] = {
+    "compress": compress.compress,
+    "decompress": decompress.decompress,
+    "inspect": inspect.inspect,
+    "verify": verify.verify,
+    "stats": stats.stats,
+}
 
 
 def _version(asked: bool) -> None:
@@ -52,7 +46,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(
         False, "-V", "--version", callback=_version, is_eager=True, help="Print the version."
@@ -86,9 +79,10 @@ def run(arguments: list[str]) -> int:
 
 def _parsed(arguments: list[str]) -> int:
     """What the command returns, without Click's own ideas of broken pipes and interrupts."""
-    command = _command()
     if "_KVQ_COMPLETE" in os.environ:
-        command.main(arguments, prog_name="kvq")
+        parser().main(arguments, prog_name="kvq")
+    known = arguments and arguments[0] in (*COMMANDS, profile.NAME)
+    command = parser(arguments[0] if known else None)
     try:
         with command.make_context("kvq", list(arguments)) as context:
             code = int(command.invoke(context) or 0)
@@ -99,8 +93,22 @@ def _parsed(arguments: list[str]) -> int:
 
 
 @cache
-def _command() -> Any:
-    """The parser; Typer takes longer to make it than most commands take to run."""
+def parser(only: str | None = None) -> Any:
+    """The parser of all commands, or of one: Typer takes longer to make it than that to run."""
+    app = typer.Typer(
+        name="kvq",
+        help="Compress, verify, inspect and restore dumps of transformer KV caches.",
+        epilog=EPILOG,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name, command in COMMANDS.items():
+        if only in (None, name):
+            app.command(name)(command)
+    if only in (None, profile.NAME):
+        app.add_typer(profile.app, name=profile.NAME)
     return typer.main.get_command(app)
 
 

@@ -11,7 +11,6 @@ symmetry makes the codewords; their digest is checked. Nothing is read before it
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +22,7 @@ from kvq_cli import digest
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics.nearest import Search, grid, search
 from kvq_cli.numerics.symmetry import Symmetry, expand
+from kvq_cli.record import record
 
 FOLDER: Final = Path(__file__).parent.parent / "codebooks"
 TAG: Final = "kvq_codebook_v1"
@@ -30,7 +30,7 @@ SIZES: Final = ((2, 64), (2, 256), (4, 32), (4, 256), (4, 1024), (4, 4096), (8, 
 CHANNELS: Final = (32, 64, 80, 96, 128, 192, 256)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Codebook:
     """Codewords, and what encoders and decoders make of them once."""
 

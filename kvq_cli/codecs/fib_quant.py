@@ -11,7 +11,7 @@ Rotation and codebook are tables of the container.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -30,6 +30,7 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import Tile, tiles
 from kvq_cli.page import Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 from kvq_cli.words import TableSpec
 
 INFINITE: Final = 0x7C00  # bits of a norm from which on it is no finite positive number
@@ -38,7 +39,7 @@ DIGEST: Final = {"pattern": "^blake3:[0-9a-f]{64}$"}
 MOST: Final = 2.0  # no rotation and no codebook of the reference holds a magnitude above 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FibQuant(Codec):
     """The vector profile as far as decoders need it, and its tables by digest."""
 

@@ -10,7 +10,7 @@ A codebook is one that comes with kvq, or a table of the container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache, lru_cache
 from typing import Any, ClassVar, Final
 
@@ -34,13 +34,14 @@ from kvq_cli.numerics.paley import least_order
 from kvq_cli.numerics.rotation import LARGEST
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 from kvq_cli.words import TableSpec
 
 BUILTIN: Final = "builtin"
 LOW: Final = 8  # bits of an index that stand in `codes`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fibquant(Rotated):
     """What a block is, and how many codewords there are for it."""
 

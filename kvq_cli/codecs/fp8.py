@@ -7,7 +7,6 @@ Spec: formats/codecs/README.md, section "8-bit floats".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from kvq_cli.codecs.scaled import Scaled
 from kvq_cli.numerics.fp8 import Float8, check_finite
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fp8(Scaled):
     """A row is a token's channels of one head."""
 

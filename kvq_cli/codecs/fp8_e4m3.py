@@ -5,14 +5,14 @@ Spec: formats/codecs/fp8_e4m3.md, revision 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kvq_cli.codecs.fp8 import Fp8
 from kvq_cli.numerics.fp8 import E4M3, Float8
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fp8E4M3(Fp8):
     """Scaled so that the largest of a row is 448."""
 

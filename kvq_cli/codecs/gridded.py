@@ -13,7 +13,6 @@ is left unused.
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -38,6 +37,7 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import part, tiles
 from kvq_cli.page import Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 PARTS: Final = 16  # of a scale, that zeros count
 # Magnitudes are at most so many scales, which keeps 16 · code + zero in 16 bits. Half-precision
@@ -46,7 +46,7 @@ REACH: Final = 1792
 MAX_ZERO: Final = 28687  # 16 · REACH, and half a unit of rounding of an f16 scale
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gridded(Codec):
     """How scales are stored."""
 

@@ -8,14 +8,14 @@ Spec: formats/codecs/int4.md, revision 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kvq_cli.codecs.gridded import Gridded
 from kvq_cli.numerics.groups import Groups
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Int4(Gridded):
     """Channels to a group, and what a grid looks like."""
 

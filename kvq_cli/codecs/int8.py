@@ -10,7 +10,6 @@ A row is one token's D channels (axis "token") or one channel over the page's T 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -21,11 +20,12 @@ from kvq_cli.errors import CodecError
 from kvq_cli.numerics.centre import ROUNDER
 from kvq_cli.numerics.groups import Axis
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 MAX_CODE: Final = 127  # -128 stays unused: the code range is symmetric
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Int8(Scaled):
     """What a row is, besides."""
 

@@ -10,14 +10,14 @@ channels of one token (axis "token", for values).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kvq_cli.codecs.gridded import Gridded
 from kvq_cli.numerics.groups import Axis, Groups
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kivi(Gridded):
     """Bits of a code, elements to a group, and what they are neighbours along."""
 

@@ -19,7 +19,6 @@ finds chance repeats, whose price is above that of Huffman codes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -33,6 +32,7 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import Tile, part, tiles
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 # Shorter pages have one reference per head: one per channel would cost more than it saves.
 CHANNEL_TOKENS: Final = 24
@@ -41,7 +41,7 @@ BIAS: Final = 11  # a reference's exponents lie from 11 below to 4 above, or esc
 BASE: Final = 64  # references of wide exponents go from 64 to 191, in 7 bits
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lossless(Codec):
     """No parameters."""
 

@@ -5,7 +5,6 @@ Spec: formats/codecs/raw.md, revision 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from kvq_cli.codecs import Codec
@@ -14,9 +13,10 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import tiles
 from kvq_cli.page import Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Raw(Codec):
     """No parameters."""
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -42,12 +41,13 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import part, tiles
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 _HIGHEST: Final = 127  # largest exponent of a float32 factor
 _LIFT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnitRows:
     """The rows of a tile, turned: integers over 1024, and what they were as multiples of these."""
 
@@ -60,7 +60,7 @@ class UnitRows:
         return np.ldexp(np.sqrt(self.squares * factor), self.exponents)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rotated(Codec):
     """How rows are turned, and how their lengths are stored."""
 

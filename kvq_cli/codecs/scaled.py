@@ -11,7 +11,6 @@ A codec says what its codes are; with `center`, the rows are those of the page l
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,9 +26,10 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import part, tiles
 from kvq_cli.page import Page, PageSpec
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Scaled(Codec):
     """How scales are stored, and whether means are taken off first."""
 

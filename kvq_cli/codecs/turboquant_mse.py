@@ -8,7 +8,6 @@ Spec: formats/codecs/turboquant_mse.md, revision 1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -19,9 +18,10 @@ from kvq_cli.numerics.levels import ONE, UNIT, levels
 from kvq_cli.numerics.packing import pack_codes, take_codes
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TurboquantMse(Rotated):
     """How many levels there are, besides."""
 

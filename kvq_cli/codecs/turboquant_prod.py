@@ -13,7 +13,6 @@ other vector are right on average over rotations; the restored row is further fr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, Literal
 
@@ -27,6 +26,7 @@ from kvq_cli.numerics.packing import pack_codes, take_codes
 from kvq_cli.numerics.rotation import Rotation, rotation, squares
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.planes import Layout, Plane, Planes
+from kvq_cli.record import record
 
 # A Hadamard matrix alone makes of a residual sums with weights of one size, whose signs lean to
 # its larger coordinates; after a second one weights are nearly normal.
@@ -35,7 +35,7 @@ WIDEST: Final = 256  # order from which residuals are quartered: both turns must
 MOST: Final = 0x4000  # bits of 2, as f16: a unit row and a vector of levels are not further apart
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TurboquantProd(Rotated):
     """How many bits there are, the sign's among them."""
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.digest import Buffer, plain, tagged
 from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.record import record
 
 SIZE: Final = 64
 MAX_LENGTH: Final = 1 << 27
@@ -34,7 +34,7 @@ INDX: Final = b"INDX"
 KNOWN: Final = (HEAD, TABL, TENS, PAGE, INDX)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChunkHeader:
     """One chunk header; `raw` is its 32 digested bytes."""
 

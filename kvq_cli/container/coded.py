@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from kvq_cli.container.entropy import STORED, ZSTD, Coder, Decoder
 from kvq_cli.digest import Buffer, plain, tagged
 from kvq_cli.errors import ContainerError
+from kvq_cli.record import record
 
 COUNT: Final = struct.Struct("<II")
 ENTRY: Final = struct.Struct("<IIQQ")
 MAX_PLANES: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Coded:
     """A coded payload, ready to be framed."""
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.container.preamble import MAGIC
 from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.record import record
 
 SIZE: Final = 128
 END_MAGIC: Final = MAGIC[::-1]
@@ -26,7 +26,7 @@ FIELDS: Final = struct.Struct("<QQI4sQ32s32s")
 TAIL: Final = struct.Struct("<I20s8s")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Footer:
     """What the last 128 bytes say."""
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.container.records import PageRecord, read_page_record
 from kvq_cli.errors import ContainerError
+from kvq_cli.record import record
 
 HEAD: Final = struct.Struct("<IIQ16s")
 PAGE_ENTRY: Final = struct.Struct("<QQQ32sI4s32s32s")
@@ -27,7 +27,7 @@ ROOT: Final = 1
 LEAF_PAGES: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageEntry:
     """What the index says of one page."""
 
@@ -44,7 +44,7 @@ class PageEntry:
         return page_fields(place, self.record) + self.packed_digest + self.source_digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeafEntry:
     """What the root says of one leaf."""
 

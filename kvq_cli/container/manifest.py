@@ -8,10 +8,11 @@ The container knows profiles and codecs as JSON only; kvq_cli.pipeline gives the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from kvq_cli import digest, jsontext
+from kvq_cli.record import record
 from kvq_cli.words import DType, Role, TableSpec
 
 SCHEMA: Final = "kvq_container_v1"
@@ -19,7 +20,7 @@ MAX_PAGE: Final = 1 << 26  # bytes of a page in the source dtype
 TABLE_DTYPES: Final = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<f2", "<f4", "<f8")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorEntry:
     """One tensor of the source file; `role` is None where it is not stored as pages."""
 
@@ -48,7 +49,7 @@ class TensorEntry:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoleShape:
     """What is particular to keys or values of a part."""
 
@@ -66,7 +67,7 @@ class RoleShape:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """A set of layers of one shape."""
 
@@ -89,7 +90,7 @@ class Part:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """The header: `content` as values, `storage` as values."""
 

@@ -12,11 +12,11 @@ Spec: formats/container.md, section "Preamble".
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.digest import tagged
 from kvq_cli.errors import ContainerError, DigestError
+from kvq_cli.record import record
 
 MAGIC: Final = b"\x89KVQ\r\n\x1a\n"
 MAJOR: Final = 1
@@ -26,7 +26,7 @@ MAX_HEADER: Final = 1 << 20
 FIELDS: Final = struct.Struct("<8sHHIIIB7s")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Preamble:
     """What is known before the header is read."""
 

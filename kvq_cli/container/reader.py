@@ -9,7 +9,6 @@ the index and single pages of a file. Neither decodes: that is for whoever knows
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Self
 
 from kvq_cli.container import chunk, index, preamble
@@ -22,13 +21,14 @@ from kvq_cli.container.header import read_manifest
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.source import ByteSource, Forward
 from kvq_cli.errors import ContainerError, DigestError, ProfileError
+from kvq_cli.record import record
 
 PAGE_RECORD: Final = 32
 PIECE_RECORD: Final = 16
 SOURCE_RECORD: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chunk:
     """A chunk on the way: its header, and what follows up to the next one if it was read."""
 

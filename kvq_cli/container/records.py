@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from kvq_cli.errors import ContainerError
+from kvq_cli.record import record
 from kvq_cli.words import PageKey, Reason, Role
 
 PAGE_FIELDS: Final = struct.Struct("<BBHIIIQII")
@@ -28,7 +28,7 @@ REASONS: Final = tuple(Reason)
 PIECE: Final = 1 << 22  # bytes of a table or tensor in one chunk
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageRecord:
     """Which page a payload holds, by which codec, and why."""
 

@@ -9,7 +9,6 @@ A block holds one vector; encoded_block_bytes is what a block reserves for rando
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli import digest
@@ -17,11 +16,12 @@ from kvq_cli.contract import compact
 from kvq_cli.contract.fields import U32, Fields
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_quant_kv_page_geometry_v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvPageGeometryV1:
     """The fields, in digest order."""
 

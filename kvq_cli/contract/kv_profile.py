@@ -9,7 +9,7 @@ for their form here: kvq_cli.contract.compat computes and compares them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Self
 
 from kvq_cli import digest
@@ -21,12 +21,13 @@ from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import KvAxisPolicyV1, KvRole
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_quant_kv_compression_profile_v1"
 NO_CALIBRATION: Final = "missing:calibration"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvCompressionProfileV1:
     """The fields, in digest order."""
 
@@ -94,6 +95,11 @@ class KvCompressionProfileV1:
         fields.done()
         profile._check_rules(fields)
         return profile
+
+    @property
+    def trains(self) -> bool:
+        """Whether whoever obeys the profile needs its codebook."""
+        return self.axis_policy is not KvAxisPolicyV1.RAW
 
     def to_json(self) -> dict[str, Any]:
         return compact.members(self)

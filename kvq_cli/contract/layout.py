@@ -9,7 +9,6 @@ Only this contiguous order exists in version 1; KvTensorShapeV1.layout() makes i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli import digest
@@ -18,12 +17,13 @@ from kvq_cli.contract.fields import U64, Fields
 from kvq_cli.contract.words import (
     KvLayoutOrder,
 )
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_quant_kv_cache_layout_v1"
 SHAPE_SCHEMA: Final = "fib_quant_kv_tensor_shape_v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvCacheLayoutV1:
     """The fields, in digest order; strides count elements."""
 

@@ -9,7 +9,6 @@ Spec: formats/contract.md, section "KV profile".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli.contract import compact
@@ -17,6 +16,7 @@ from kvq_cli.contract.fields import Fields
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.words import KvFallbackModeV1
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 METRICS: Final = (
     "max_logit_mse",
@@ -26,7 +26,7 @@ METRICS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvProtectedPolicyV1:
     """Regions that stay raw; a vector in any of them does."""
 
@@ -75,7 +75,7 @@ class KvProtectedPolicyV1:
                     raise ProfileError("E402", found, f"{pointer}/{name}/{at}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvFallbackPolicyV1:
     """The flag is declared and digested; version 1 has no rule on it."""
 
@@ -96,7 +96,7 @@ class KvFallbackPolicyV1:
         return compact.members(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvQualityBudgetV1:
     """Bounds on attention metrics; None is no bound."""
 

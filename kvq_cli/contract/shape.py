@@ -10,7 +10,6 @@ The digest binds every field, the token count too: another capture length, anoth
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli import digest
@@ -24,13 +23,14 @@ from kvq_cli.contract.words import (
     KvRopeState,
 )
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = SHAPE_SCHEMA
 AXES: Final = ("batch", "layers", "kv_heads", "tokens", "head_dim")
 COUNTS: Final = ("batch", "layers", "kv_heads", "query_heads", "tokens", "head_dim")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvTensorShapeV1:
     """The fields, in digest order."""
 

@@ -11,7 +11,6 @@ fields, and 20 with lloyd_mode last. The digests differ, so the set that was rea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli import digest
@@ -25,6 +24,7 @@ from kvq_cli.contract.words import (
     RadiusMethod,
     SourceMode,
 )
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_quant_profile_v1"
 ROTATION: Final = "qr-gaussian-chacha8-sign-corrected-v1"
@@ -43,7 +43,7 @@ MAX_ITERATIONS: Final = 100_000
 RATE_TOLERANCE: Final = 1e-12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FibQuantProfileV1:
     """The fields, in digest order."""
 

@@ -15,7 +15,6 @@ Blocks that lie outside go to the search by `keys`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from kvq_cli.numerics.keys import Keys
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 _SIDE: Final = 2048  # points of the plane in a row
 _HALF: Final = _SIDE // 2
@@ -34,7 +34,7 @@ _ROUNDER: Final = np.float32(12582912 + _HALF)
 _ROUNDER_BITS: Final = 0x4B400000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cells:
     """A codebook of pairs, ready to be searched."""
 

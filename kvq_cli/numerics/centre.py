@@ -17,7 +17,6 @@ Heads that reach 2**126 have means 0: their differences could overflow.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +28,7 @@ from kvq_cli.numerics.exact import total
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import Tile, part, tiles
 from kvq_cli.page import DType, Page
+from kvq_cli.record import record
 
 # Adding 1.5 · 2**23 rounds a float32 below 2**22 to an integer, half to even, and leaves it,
 # in two's complement, in the low bits.
@@ -40,7 +40,7 @@ _SAMPLE: Final = 64
 _HIGHEST: Final = 126  # largest exponent of a factor, and of a head that is centred
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A tile of a page as float32, and bits that order as its elements do."""
 
@@ -80,7 +80,7 @@ def centre(
     return block
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Means:
     """The way back: what is added, and to which tokens (H, T, 1); None is all of them."""
 

@@ -13,7 +13,6 @@ Rounding is half to even. Numbers are finite and round to no more than `largest`
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +21,10 @@ from numpy.typing import NDArray
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics.bits import patch, shift_rounded, subnormals
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Float8:
     """One format: a sign, an exponent with a bias, `mantissa` bits."""
 

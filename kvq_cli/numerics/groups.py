@@ -11,7 +11,6 @@ own; a second one only where there is such a rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 Axis: TypeAlias = Literal["token", "channel"]
 WHOLE: Final = 1 << 40  # one group a token or channel, however long
@@ -26,7 +26,7 @@ _SHORT: Final = 128  # 16-bit elements of a token up to which windows beat a red
 _HALVINGS: Final = 3  # then too little is left to be worth the calls
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Groups:
     """How a page is divided; pages that look along tokens need whole heads."""
 

@@ -16,7 +16,6 @@ where clipped ones always fit: E · (2|x||c| + |c|² + 1) < 2**16 · 2**36 < 2**
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from kvq_cli.numerics.exact import count_sum
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.symmetry import Symmetry, recognise
+from kvq_cli.record import record
 
 CLIP: Final = 1 << 15  # of x, in units; no row of fewer than 2**16 channels gets there
 LARGEST: Final = 1 << 12  # of a codeword's coordinate
@@ -35,7 +35,7 @@ _SCORES: Final = 1 << 17  # keys in a tile: 512 KiB, half of a usual L2 cache
 _LEAST, _MOST = 32, 2048  # points in a tile
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keys:
     """A codebook, ready to be searched."""
 

@@ -12,7 +12,6 @@ A packed byte holds several codes; one look-up gives the levels, or the weights,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, Final
@@ -24,6 +23,7 @@ from kvq_cli.numerics.exact import count_sum, product
 from kvq_cli.numerics.packing import copy_bytes, unpack_codes
 from kvq_cli.numerics.paley import STEP
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 ONE: Final = 1024.0  # z of a coordinate that is 1 / sqrt(order)
 UNIT: Final = 4096.0  # a level of the same size
@@ -33,7 +33,7 @@ _COMPARED: Final = 4  # bits up to which comparing with every threshold is faste
 _TOGETHER: Final = {1: 8, 2: 4, 3: 4, 4: 2}  # codes of a look-up, one for other widths
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Levels:
     """The quantiser of one order and width."""
 

@@ -7,7 +7,6 @@ nothing is subnormal: the product then rounds as it would without it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,10 @@ from kvq_cli.numerics.groups import Groups
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.tiles import Tile
 from kvq_cli.page import DType
+from kvq_cli.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Restore:
     """From `source` pages to `target` bits; coded magnitudes are 0 or from `least` to `most`.
 

@@ -13,7 +13,6 @@ largest. An f16 scale that would pass 65504 is refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,6 +23,7 @@ from kvq_cli.errors import CodecError
 from kvq_cli.numerics import bits as number
 from kvq_cli.numerics.groups import Groups
 from kvq_cli.page import DType
+from kvq_cli.record import record
 
 ScaleType: TypeAlias = Literal["f32", "f16"]
 
@@ -78,7 +78,7 @@ def wide(scales: NDArray[Any]) -> NDArray[np.float32]:
     return scales.astype(np.float32, copy=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Divisor:
     """x to x · (1 / scale) in float32, or to 0 where the scale is 0."""
 

@@ -19,7 +19,6 @@ that leads to the lowest index of the orbit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice, pairwise, permutations, product
 from typing import Any, Final
 
@@ -27,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.record import record
 
 MOST: Final = 10  # bits of a way: tables have 2**10 places a base
 Row = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Symmetry:
     """Which steps there are: the magnitudes of all coordinates, or none; then the exchanges."""
 

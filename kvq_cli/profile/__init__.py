@@ -4,14 +4,13 @@ Spec: formats/profile.md.
 
     load_profile, parse_profile     JSON to a Profile
     runs, pages, codec_table        a Profile applied to a layer
-    from_kv_profile                 a fib_quant KV profile as a Profile
+    compat.from_kv_profile          a fib_quant KV profile as a Profile
 """
 
 from __future__ import annotations
 
 from kvq_cli.profile.builtin import builtin_names, load_object, load_profile, read_profile
 from kvq_cli.profile.caution import cautions
-from kvq_cli.profile.compat import fib_quant, from_kv_profile, trains
 from kvq_cli.profile.model import (
     BOUNDS,
     SCHEMA,
@@ -42,13 +41,10 @@ __all__ = [
     "builtin_names",
     "cautions",
     "codec_table",
-    "fib_quant",
-    "from_kv_profile",
     "load_object",
     "load_profile",
     "pages",
     "parse_profile",
     "read_profile",
     "runs",
-    "trains",
 ]

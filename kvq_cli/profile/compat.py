@@ -64,11 +64,6 @@ def from_kv_profile(kv_profile: KvCompressionProfileV1, shape: KvTensorShapeV1) 
     )
 
 
-def trains(kv_profile: KvCompressionProfileV1) -> bool:
-    """Whether the profile needs a codebook."""
-    return kv_profile.axis_policy is not KvAxisPolicyV1.RAW
-
-
 def fib_quant(quantizer: Quantizer, axis: Axis) -> tuple[FibQuant, Tables]:
     """The codec of tables that are there, and the tables."""
     arrays = quantizer.rotation.matrix, quantizer.codebook.codewords
@@ -87,7 +82,7 @@ def fib_quant(quantizer: Quantizer, axis: Axis) -> tuple[FibQuant, Tables]:
 
 
 def _codec(kv_profile: KvCompressionProfileV1) -> tuple[Codec, Tables]:
-    if not trains(kv_profile):
+    if not kv_profile.trains:
         return codec_from_json("raw", {}, "/axis_policy"), {}
     vectors = kv_profile.fib_profile
     size = 8 * vectors.ambient_dim**2 + 4 * vectors.codebook_size * vectors.block_dim

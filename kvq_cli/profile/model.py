@@ -12,7 +12,7 @@ the digest. The last rule of a Profile matches everything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.digest import json_digest
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.profile.ranges import Range, ranges_to_json
+from kvq_cli.record import record
 from kvq_cli.words import Role
 
 SCHEMA: Final = "kvq_profile_v1"
@@ -41,7 +42,7 @@ class Entropy(StrEnum):
     ZSTD = "zstd"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rule:
     """A codec and what it is for; a selector that is None matches everything."""
 
@@ -65,7 +66,7 @@ class Rule:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Protected:
     """What is stored raw whatever the rules say."""
 
@@ -83,7 +84,7 @@ class Protected:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budget:
     """Bounds on measured quality, per layer and query head; at least one is not None."""
 
@@ -103,7 +104,7 @@ class Budget:
 BOUNDS: Final = tuple(field.name for field in fields(Budget) if field.name != "on_violation")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Storage:
     """How packed planes are stored; changes no packed byte."""
 
@@ -119,7 +120,7 @@ class Storage:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Profile:
     """Which codec every part of a capture gets, and on what terms."""
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, TypeAlias
 
@@ -21,6 +20,7 @@ from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_from_json
 from kvq_cli.profile.model import Profile
 from kvq_cli.profile.ranges import Range
+from kvq_cli.record import record
 from kvq_cli.words import Reason, Role
 
 RAW: Final = codec_from_json("raw", {}, "")
@@ -30,7 +30,7 @@ Treatment: TypeAlias = tuple[Codec, Reason]
 Segment: TypeAlias = tuple[int, int, Treatment]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """A set of heads and a maximal token range of one layer that are treated alike."""
 
@@ -41,7 +41,7 @@ class Run:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Claim:
     heads: int  # bit h stands for head h
     spans: tuple[Span, ...]

@@ -8,16 +8,16 @@ Spec: formats/profile.md, section "A rule".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kvq_cli.contract.fields import U32, Fields, kind, shown
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 MAX_RANGES: Final = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range:
     """Half-open; what it holds depends on the length it is resolved for."""
 

@@ -6,7 +6,7 @@ Spec: formats/profile.md, section "KV profiles of fib-quant"; formats/contract.m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kvq_cli.contract.compat.kv_tensor import made
@@ -18,13 +18,14 @@ from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import KvAxisPolicyV1, KvFallbackModeV1
 from kvq_cli.errors import ProfileError, UsageError
 from kvq_cli.profile import load_object
+from kvq_cli.record import record
 from kvq_cli.steps.describe import InspectReport, described
 from kvq_cli.steps.facts import shapes_of, with_user_facts
 from kvq_cli.steps.inputs import capture_input
 from kvq_cli.words import Role
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """What a KV profile says besides its shape."""
 

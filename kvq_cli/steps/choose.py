@@ -8,21 +8,21 @@ profile covers is lossless, and the container says so. What a capture does not t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.errors import ProfileError, UsageError
-from kvq_cli.profile import Profile, from_kv_profile, load_profile, trains
+from kvq_cli.profile import Profile, load_profile
+from kvq_cli.record import record
 from kvq_cli.words import Role
 
 DEFAULT: Final = "lossless"
 MANY: Final = 1024  # codewords whose training takes seconds
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """A profile for some roles, and how a container records it."""
 
@@ -84,13 +84,15 @@ def _bound(
             "--shape",
             "/shape_digest",
         )
+    from kvq_cli.profile.compat import from_kv_profile
+
     policy = from_kv_profile(profile, shape)
     return Choice((role,), policy, profile.to_json(), profile.digest(), tuple(_notes(profile)))
 
 
 def _notes(profile: KvCompressionProfileV1) -> Iterator[str]:
     size = profile.fib_profile.codebook_size
-    if trains(profile) and size >= MANY:
+    if profile.trains and size >= MANY:
         yield (
             f"profile {profile.profile_id}: a codebook of {size} codewords is trained for every "
             "call, which takes time that grows with their square"

@@ -6,7 +6,6 @@ a container.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +16,13 @@ from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
 from kvq_cli.errors import CaptureError, FileError, UsageError, reason
+from kvq_cli.record import record
 
 PEEK: Final = 64
 WHITE: Final = b" \t\r\n"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InspectReport:
     """`kind` says which members there are; formats/report.md lists them."""
 

@@ -7,7 +7,7 @@ whose elements are all finite are encoded, the others stay raw and say why.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from kvq_cli.page import Page
 from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
+from kvq_cli.record import record
 from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
@@ -32,7 +33,7 @@ from kvq_cli.words import PageSpec, Reason
 BATCH: Final = 1 << 22  # source bytes in one job; smaller jobs cost more than they do
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EncodedPage:
     """One page, ready to be appended."""
 

@@ -6,7 +6,6 @@ A broken expectation is not damage: the file is intact. All of them are found, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from kvq_cli.digest import PREFIX, plain, text
 from kvq_cli.errors import DigestError
 from kvq_cli.planes import raw_bytes
 from kvq_cli.profile import Profile
+from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
@@ -35,7 +35,7 @@ MOST: Final = 8  # differences that are named
 Broken = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expected:
     """What the caller expects; None is no expectation."""
 

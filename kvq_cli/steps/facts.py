@@ -6,7 +6,7 @@ Spec: formats/contract.md, section "Shape"; formats/container.md, section "Heade
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +17,14 @@ from kvq_cli.capture.layout import Capture, LayerShape
 from kvq_cli.contract.difference import differing_fields
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
 from kvq_cli.errors import ExpectationError, FileError, ProfileError, UsageError, reason
+from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
 MAX_SHAPE_FILE: Final = 1 << 16
 KNOWN_KEYS: Final = tuple(IDENTITY)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartShape:
     """A set of layers of one shape, and what is known of it for each role."""
 

@@ -23,6 +23,7 @@ from kvq_cli.container.records import PageRecord
 from kvq_cli.digest import text
 from kvq_cli.profile import SCHEMA, cautions, parse_profile
 from kvq_cli.quality import Distortion, compare
+from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.expect import Comparison
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
@@ -39,7 +40,7 @@ PARTS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _PageFound:
     record: PageRecord
     elements: int

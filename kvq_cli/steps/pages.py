@@ -7,7 +7,7 @@ packed length is what the codec's layout says.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,7 @@ from kvq_cli.errors import CodecError, ContainerError
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.page import Page
 from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
+from kvq_cli.record import record
 from kvq_cli.steps.promised import container_codecs, source_header
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
@@ -35,7 +36,7 @@ MAX_HEAD: Final = 1 << 24
 STACK: Final = 1 << 20  # bytes of pages, decoded, up to which one call costs less than several
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Kind:
     """What pages of one codec and spec have in common."""
 
@@ -57,7 +58,7 @@ class OpenedPage(NamedTuple):
     packed_digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stack:
     """Neighbouring pages of one kind, their planes checked and ready to decode.
 
@@ -75,7 +76,7 @@ class Stack:
         return range(at * count, (at + 1) * count)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenedPiece:
     """A piece of a table, or of a tensor that is not stored as pages."""
 

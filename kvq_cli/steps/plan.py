@@ -6,7 +6,6 @@ Spec: formats/container.md, sections "Header" and "Page order and coverage".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,13 +25,14 @@ from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
+from kvq_cli.record import record
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
 from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Role, TableSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PagePlan:
     """One page to be: where its bits lie and what shall become of them."""
 
@@ -48,7 +48,7 @@ class PagePlan:
         return len(self.heads) * tokens * self.slab.channels * self.slab.dtype.size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """All that is known before the first page is read."""
 

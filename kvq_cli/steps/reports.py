@@ -13,6 +13,7 @@ from typing import Any
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.digest import text
+from kvq_cli.record import record
 from kvq_cli.steps.encode import EncodedPage
 from kvq_cli.steps.plan import Plan
 from kvq_cli.words import Reason
@@ -36,7 +37,7 @@ class Tally:
         self.reasons[page.record.reason] += 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """Something to print, or to write as one JSON object of `results`."""
 
@@ -44,7 +45,7 @@ class Report:
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompressReport(Report):
     path: str
     output: str
@@ -63,7 +64,7 @@ class CompressReport(Report):
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecompressReport(Report):
     path: str
     output: str
@@ -72,7 +73,7 @@ class DecompressReport(Report):
     output_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VerifyReport(Report):
     path: str
     pages: int
@@ -83,7 +84,7 @@ class VerifyReport(Report):
     broken: tuple[dict[str, str], ...]  # error_id and message of each broken expectation
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatsReport(Report):
     path: str
     profiles: tuple[dict[str, Any], ...]

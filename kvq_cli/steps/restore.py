@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from kvq_cli.container.index import PageEntry
 from kvq_cli.container.reader import Chunk, Reader
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import DigestError
+from kvq_cli.record import record
 from kvq_cli.steps.audited import BATCH, Visitor
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
@@ -30,7 +30,7 @@ from kvq_cli.steps.work import in_batches, in_order
 from kvq_cli.words import DType, PageKey
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cut:
     """The part of a page that is wanted: places in the page, and places in the target."""
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import UsageError
+from kvq_cli.record import record
 from kvq_cli.words import Role
 
 Chosen: TypeAlias = Sequence[int | slice] | None
 ITEM: Final = re.compile(r"(?P<start>-?\d{1,12})?(?P<range>:(?P<stop>-?\d{1,12})?)?")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Selection:
     """None means all."""
 

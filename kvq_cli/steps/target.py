@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from kvq_cli import jsontext
@@ -22,6 +22,7 @@ from kvq_cli.capture.slab import Slab
 from kvq_cli.capture.writer import header_bytes
 from kvq_cli.container.manifest import Manifest, Part
 from kvq_cli.errors import UsageError
+from kvq_cli.record import record
 from kvq_cli.steps.select import Selection
 from kvq_cli.words import ELEMENT_BITS, DType, Role
 
@@ -32,7 +33,7 @@ STALE: Final = ("tokens", "layers", "kv_heads", "dtype", "layer_indices")
 STALE_HEADS: Final = ("query_heads", "attention_kind")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where every byte goes."""
 
@@ -42,7 +43,7 @@ class Target:
     tensors: Mapping[int, int]  # offset of each tensor that is not stored as pages
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _NewTensor:
     name: str
     dtype: str

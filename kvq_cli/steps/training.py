@@ -14,7 +14,6 @@ numbers, so another machine may find other codewords; what counts is what was st
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -24,6 +23,7 @@ from kvq_cli.codecs.codebooks import Codebook
 from kvq_cli.numerics.nearest import grid
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.symmetry import Symmetry, expand
+from kvq_cli.record import record
 from kvq_cli.steps.orbits import design, mirror, orbit_size, snapped
 
 Points = NDArray[np.float32]  # (n, k)
@@ -34,7 +34,7 @@ _CHUNK: Final = 1 << 12
 _STILL: Final = 1e-4  # of z; units that it is rounded to are 2**-7 and more
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """Which codebook is wanted, and the symmetry it shall have."""
 
@@ -59,7 +59,7 @@ class Task:
         return np.ascontiguousarray(points.T)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bases:
     """Bases in training, and the mirrors that each of them lies on."""
 

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 import make_docs
-from kvq_cli.cli.run import app
+from kvq_cli.cli.run import parser
 from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, MEANINGS
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +45,7 @@ def test_every_command_and_option_is_in_the_manual():
             r"^## ([^\n]+)\n+```text\n(.*?)```", page, re.MULTILINE | re.DOTALL
         )
     }
-    command = get_command(app)
+    command = parser()
     for words in make_docs.commands():
         found = command
         for word in words:
@@ -59,7 +58,7 @@ def test_every_command_and_option_is_in_the_manual():
 
 def test_every_command_has_help_for_everything():
     """No command, option or argument is without a word of help."""
-    command = get_command(app)
+    command = parser()
     for words in make_docs.commands():
         found = command
         for word in words:

@@ -8,7 +8,6 @@ Measured for default profiles of (d, k, N), rotation included: (64, 4, 32) in 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -23,11 +22,12 @@ from kvq_cli.contract.compat.training import training_set
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import LloydMode
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_codebook_v1"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class FibCodebookV1:
     """Codewords, and what they were made from and how."""
 

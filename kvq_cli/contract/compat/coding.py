@@ -14,7 +14,6 @@ about one vector in 1,000, the sum is made in its order (`in_order`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.contract.compat.search import narrowed, nearest_exactly, weights_of
+from kvq_cli.record import record
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ class Refusal(IntEnum):
     NORM_RANGE = 3  # from 65,520 on, or 2^-25 and less
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class VectorCodes:
     """Codes of n vectors; a refused one has zeros."""
 

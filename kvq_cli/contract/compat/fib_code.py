@@ -5,18 +5,18 @@ Spec: formats/fibquant-compat.md, section "Vector code".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from kvq_cli import digest
 from kvq_cli.contract import compact
 from kvq_cli.contract.fields import U8, Fields
 from kvq_cli.contract.words import NormFormat
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_code_v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class FibCodeV1:
     """The fields, in digest order."""
 

@@ -11,13 +11,13 @@ These are for conformance and exchange. A container stores no such pages.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 from kvq_cli import digest
 from kvq_cli.contract import compact, shape
 from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.geometry import KvPageGeometryV1
+from kvq_cli.record import record
 
 BLOCK_SCHEMA: Final = "fib_quant_kv_encoded_block_v1"
 PAGE_SCHEMA: Final = "fib_quant_kv_encoded_page_v1"
@@ -25,7 +25,7 @@ PAGE_SCHEMA: Final = "fib_quant_kv_encoded_page_v1"
 Vector: TypeAlias = tuple[float, ...]  # float32 values
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvEncodedBlockV1:
     """The fields, in digest order."""
 
@@ -55,7 +55,7 @@ class KvEncodedBlockV1:
         return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class KvEncodedPageV1:
     """The fields, in digest order; page_digest is of those before it."""
 

@@ -12,7 +12,6 @@ Sums run over blocks in their order. np.add.at adds one after the other, so does
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from kvq_cli.contract.fields import U64
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import EmptyCellPolicy
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = "lloyd_report_v1"
 RESTART_STEP: Final = 0x9E3779B9
@@ -33,7 +33,7 @@ SPLIT: Final = 1e-6  # how far the halves of a split cell are moved apart, each 
 Array: TypeAlias = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class LloydRepairEventV1:
     """An empty cell that was filled, in digest order."""
 
@@ -50,7 +50,7 @@ class LloydRepairEventV1:
         return compact.members(self)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(kw_only=True)
 class LloydReportV1:
     """What training did, in digest order."""
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from kvq_cli.record import record
 
 _SQRT_2: Final = math.sqrt(2.0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rational:
     """numerator(x - shift) / denominator(x - shift), coefficients from the constant one on."""
 

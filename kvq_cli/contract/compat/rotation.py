@@ -13,7 +13,6 @@ Measured, with the digest: d = 128 in 0.1 s, 256 in 0.2 s, 512 in 0.9 s, 1,024 i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -25,6 +24,7 @@ from kvq_cli.contract.compat.coding import in_order
 from kvq_cli.contract.compat.draws import Draws
 from kvq_cli.contract.vector_profile import MAX_ROTATION_VALUES, ROTATION
 from kvq_cli.errors import ProfileError
+from kvq_cli.record import record
 
 SCHEMA: Final = "fib_rotation_v1"
 
@@ -33,7 +33,7 @@ Array: TypeAlias = NDArray[np.float64]
 _LANES: Final = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class StoredRotation:
     """A rotation and what it was made from."""
 

@@ -8,7 +8,6 @@ and the artifacts of single ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
@@ -26,6 +25,7 @@ from kvq_cli.contract.compat.fib_code import FibCodeV1
 from kvq_cli.contract.compat.rotation import StoredRotation, rotation
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.errors import CodecError
+from kvq_cli.record import record
 
 # The reference's own words: they are part of pages that keep such vectors raw.
 REASONS: Final = {
@@ -35,7 +35,7 @@ REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Quantizer:
     """A profile with its tables."""
 

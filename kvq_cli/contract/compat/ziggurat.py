@@ -16,8 +16,9 @@ import decimal
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from kvq_cli.record import record
 
 LAYERS: Final = 256
 NORMAL_R: Final = 3.6541528853610088
@@ -29,7 +30,7 @@ EXPONENTIAL_V: Final = 0.0039496598225815571993
 _DECIMAL: Final = decimal.Context(prec=40)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Table:
     """Right edges of the layers, and the density there; 257 entries each."""
 

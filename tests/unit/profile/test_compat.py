@@ -29,7 +29,8 @@ from kvq_cli.contract.words import (
 )
 from kvq_cli.errors import ProfileError
 from kvq_cli.planes import table_spec
-from kvq_cli.profile import Budget, Fallback, Protected, Range, Rule, from_kv_profile, runs
+from kvq_cli.profile import Budget, Fallback, Protected, Range, Rule, runs
+from kvq_cli.profile.compat import from_kv_profile
 from kvq_cli.words import Reason, Role
 
 ZERO = "blake3:" + 64 * "0"

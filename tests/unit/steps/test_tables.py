@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from kvq_cli.errors import ContainerError, DigestError, ProfileError
 from kvq_cli.page import Role
 from kvq_cli.planes import table_spec
 from kvq_cli.profile import Profile, Rule
+from kvq_cli.record import record
 from kvq_cli.words import TableSpec
 from support.captures import canonical_capture
 from support.surgery import put_together, take_apart
@@ -23,7 +24,7 @@ TABLES = (np.arange(3, dtype="<f8"), np.ones((3, 1 << 20), "<u2"), np.zeros((1, 
 SPECS = tuple(map(table_spec, TABLES))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tabled(Raw):
     """raw, which looks its tables up and does nothing with them."""
 
