@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,7 +57,8 @@ class Process:
 
     def close(self) -> None:
         if self._child.stdin is not None:
-            self._child.stdin.close()
+            with suppress(BrokenPipeError):  # it ended by itself, and left what it was asked
+                self._child.stdin.close()
         try:
             self._child.wait(timeout=10)
         except subprocess.TimeoutExpired:

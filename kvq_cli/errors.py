@@ -44,6 +44,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E205": (DAMAGED, "capture changed while it was read"),
     "E206": (DAMAGED, "capture holds no tokens"),
     "E207": (LIMIT, "capture exceeds a limit"),
+    "E208": (EXPECTATION, "queries are for another capture"),
     # 3xx: containers
     "E301": (DAMAGED, "not a kvq container"),
     "E302": (DAMAGED, "container is truncated"),

@@ -34,6 +34,7 @@ from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.choose import Choice, choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
+from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
 from kvq_cli.steps.inputs import (
@@ -196,12 +197,14 @@ def stats(
     profiles: Sequence[ProfileSource] = (),
     codebooks: Sequence[str | Path] = (),
     against: str | Path | None = None,
+    queries: str | Path | None = None,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.StatsReport:
     """Measured bytes of every part and, next to the capture, what was lost.
 
-    Given a capture, it is compressed into a temporary file that nobody sees.
+    Given a capture, it is compressed into a temporary file that nobody sees. Attention is
+    measured with the capture's own queries, or those named: a file, or "self".
     """
     path = Path(source)
     capture: Capture | None
@@ -225,7 +228,8 @@ def stats(
         with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
-            return measured.report(str(path), end)
+        report = measured.report(str(path), end)
+        return with_attention(report, capture, container, queries, threads, progress)
 
 
 def _storage(

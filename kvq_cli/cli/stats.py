@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv as csvlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -15,10 +15,19 @@ from kvq_cli.cli.loop import each_input
 EXAMPLES = """\b
 Examples:
   kvq stats cache.kvq --against cache.safetensors
+  kvq stats cache.safetensors --profile int8 --queries self
   kvq stats cache.safetensors --profile int8 --json"""
 
+PROBES = {"capture": "the capture's", "file": "the file's", "self": "the last keys of each head"}
 METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
-CSV_COLUMNS = ("path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite")
+ATTENTION = (
+    "attention_tv", "attention_kl", "topk_disagreement", "logit_mse", "value_aggregation_mse",
+    "attention_cosine",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite", "queries",
+    *ATTENTION,
+)  # fmt: skip
 
 
 def stats(
@@ -32,6 +41,10 @@ def stats(
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="The capture, to measure what was lost.")
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", help="Queries to measure attention with: a file, or self."),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Error rows as CSV.")] = False,
     threads: options.Threads = 0,
@@ -59,6 +72,7 @@ def stats(
             profiles=profile or [],
             codebooks=codebook or [],
             against=against,
+            queries=queries,
             threads=threads,
             progress=render.progress(common, name),
         )
@@ -71,6 +85,8 @@ def stats(
         if csv:
             path = render.safe(report["path"])
             rows.writerows({"path": path, **row} for row in report["errors"])
+            asked = ({"path": path, "role": "query", **row} for row in report["attention"])
+            rows.writerows(asked)
         else:
             _text(report, common)
 
@@ -99,15 +115,26 @@ def _text(report: Mapping[str, Any], common: options.Common) -> None:
         render.say(f"raw pages: {count} {reason}")
     for note in report["notes"]:
         render.say(f"note: {note}")
-    chosen = [row for row in report["errors"] if common.verbose or row["head"] is None]
-    if not common.verbose:
-        chosen = [row for row in chosen if row["layer"] is None]
-    columns = ("role", "layer", "head", *METRICS)
-    rows = [
-        [_told(row[name], "-" if name in METRICS else "all") for name in columns] for row in chosen
+    _rows(report["errors"], ("role", "layer", "head"), METRICS, common)
+    if report["probe"]:
+        render.say(f"attention, queries: {PROBES[report['probe']['kind']]}")
+    _rows(report["attention"], ("layer", "head", "queries"), ATTENTION, common)
+
+
+def _rows(
+    rows: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    common: options.Common,
+) -> None:
+    """The rows over everything; with --verbose those of layers and heads too."""
+    cells = [
+        [*(_told(row[key], "all") for key in keys), *(_told(row[name], "-") for name in metrics)]
+        for row in rows
+        if common.verbose or row["layer"] is None
     ]
-    if rows:
-        render.table(common, columns, rows)
+    if cells:
+        render.table(common, (*keys, *metrics), cells)
 
 
 def _told(value: object, missing: str) -> object:

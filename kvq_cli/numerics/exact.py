@@ -1,8 +1,8 @@
 """exact: the only sums that a codec may take, and the arithmetic they stand on.
 
 Law: docs/architecture.md. A sum of integers that cannot overflow does not depend on its
-order; a sum of floats does. Codecs reduce by `count_sum`, `total`, `product`, `squared`, or by max,
-min, any and all.
+order; a sum of floats does. Codecs reduce by `count_sum`, `total`, `product`, `squared`,
+`whole_sum`, or by max, min, any and all.
 """
 
 from __future__ import annotations
@@ -46,6 +46,12 @@ def product(
 def squared(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of squares of each row of integers; likewise."""
     found: NDArray[np.float64] = np.vecdot(rows, rows)
+    return found
+
+
+def whole_sum(whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums along the last axis of integers; likewise."""
+    found: NDArray[np.float64] = np.add.reduce(whole, axis=-1)
     return found
 
 

@@ -142,6 +142,8 @@ class Measure(Visitor):
             ],
             raw_pages=dict(self._reasons),
             errors=self._error_rows(),
+            probe=None,
+            attention=[],
             broken=tuple(self._comparison.broken),
             notes=tuple(_cautions(manifest)),
         )

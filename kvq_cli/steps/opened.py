@@ -31,8 +31,8 @@ from kvq_cli.words import DType, Role
 class Container:
     """An open container; a context manager. Reads may come from several threads."""
 
-    def __init__(self, path: str | Path) -> None:
-        self._source = ByteSource.open(Path(path))
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
         try:
             self._reader = Reader(self._source)
             self._opener = PageOpener(self._reader)
@@ -125,6 +125,10 @@ class Container:
             out[np.ix_(np.asarray(wanted), order[first:last])] = rows
         return out if dtype in (None, DType.BF16) else out.view(f"<f{target.size}")
 
+    def page_starts(self, role: Role, layer: int, batch: int = 0) -> list[int]:
+        """The first tokens of the pages of a layer, ascending, each once."""
+        return sorted({entry.record.key.start for entry in self._pages[role, batch, layer]})
+
     def close(self) -> None:
         self._source.close()
 
@@ -137,7 +141,7 @@ class Container:
 
 def open_container(path: str | Path) -> Container:
     """The container in a file, its header and index checked."""
-    return Container(path)
+    return Container(ByteSource.open(Path(path)))
 
 
 def _numbers(asked: int | Iterable[int] | None, count: int, word: str) -> list[int]:

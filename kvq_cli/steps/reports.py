@@ -103,6 +103,8 @@ class StatsReport(Report):
     layers: list[dict[str, Any]]
     raw_pages: dict[str, int]
     errors: list[dict[str, Any]]  # empty without the capture
+    probe: dict[str, Any] | None  # whose queries attention was measured with
+    attention: list[dict[str, Any]]  # empty without queries
     broken: tuple[dict[str, str], ...]
     notes: tuple[str, ...]
 

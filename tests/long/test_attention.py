@@ -17,9 +17,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reference.attention import drift
 
 from kvq_cli import pipeline
+from kvq_cli.capture import open_capture
 from kvq_cli.profile import builtin_names, load_profile, parse_profile
+from kvq_cli.quality import METRICS, Attention
+from kvq_cli.steps.drift import LayerReader
+from kvq_cli.steps.opened import open_container
+from kvq_cli.steps.probe import probe_of
+from kvq_cli.words import Role
 from support.real import QUERIES, by_layer, captures, floats, header_of, print_table, tensors
 
 pytestmark = pytest.mark.long
@@ -152,3 +159,50 @@ def test_attention_stays_what_it_was(path, tmp_path, table):
             found[f"turboquant-{bits}bit"],
         )
         assert centred <= (plain / 2 if biased and bits > 2 else plain)
+
+
+@pytest.mark.parametrize("path", list(with_queries()))
+def test_metrics_are_those_of_plain_numpy(path, tmp_path):
+    """Every layer and query head of the real captures, to 1e-9 of the aggregate; torch to 1e-5."""
+    asked = path.with_name(path.stem + QUERIES)
+    box = tmp_path / "box.kvq"
+    pipeline.compress(path, box, profiles=["int4"])
+    with (
+        open_capture(path) as capture,
+        open_container(box) as container,
+        probe_of(capture, asked) as probe,
+    ):
+        assert probe is not None
+        for layer in capture.layers:
+            reader = LayerReader(probe, container, (0, layer))
+            queries, sees = probe.look(0, layer)
+            found = Attention(queries, sees).drift(reader.cuts(), reader.read)
+            sides = [reader.read(role, 0, layer.tokens) for role in Role]
+            before, after = zip(*sides, strict=True)
+            flat = queries.reshape(-1, *queries.shape[2:])
+            expected = drift(flat, sees, before, after, 1.0)
+            for name in METRICS:
+                one, other = found[name].mean(), expected[name].mean()
+                assert one == pytest.approx(other, rel=1e-9, abs=1e-15), (layer.layer, name)
+            agrees_with_torch(flat, sees, before, after, found)
+
+
+def agrees_with_torch(queries, sees, before, after, found):
+    """Outputs of torch's own attention, where torch is installed."""
+    try:
+        import torch
+    except ImportError:
+        return
+    share = len(queries) // len(before[0])
+    mask = torch.from_numpy(np.arange(before[0].shape[1]) < sees[:, None])
+    outputs = []
+    for side in (before, after):
+        keys, values = (torch.from_numpy(np.repeat(each, share, axis=0)) for each in side)
+        outputs.append(
+            torch.nn.functional.scaled_dot_product_attention(
+                torch.from_numpy(queries), keys, values, attn_mask=mask, scale=1.0
+            )
+        )
+    errors = ((outputs[0] - outputs[1]) ** 2).mean(dim=(1, 2)).numpy()
+    told = found["value_aggregation_mse"].reshape(-1)
+    np.testing.assert_allclose(told, errors, rtol=1e-5, atol=1e-15)

@@ -58,9 +58,9 @@ class Distortion:
             "relative_mse": _ratio(self.squared_error, self.squared_original),
             "mse": _ratio(self.squared_error, self.elements),
             "mae": _ratio(self.absolute_error, self.elements),
-            "max_error": _rounded(self.max_error),
+            "max_error": rounded(self.max_error),
             "cosine": _ratio(self.cosines, self.rows),
-            "snr_db": None if snr is None else _rounded(snr),
+            "snr_db": None if snr is None else rounded(snr),
         }
 
 
@@ -99,6 +99,11 @@ def compare(
     ]
 
 
+def widened(bits: NDArray[Any], dtype: DType) -> NDArray[np.float64]:
+    """The numbers as float64, exactly, in memory of their own."""
+    return _wide(bits, dtype, Scratch(), "widened")
+
+
 def _wide(bits: NDArray[Any], dtype: DType, scratch: Scratch, name: str) -> NDArray[np.float64]:
     words = scratch.take(f"{name}.f32", bits.shape, np.uint32)
     convert(bits, dtype, DType.F32, words, scratch)
@@ -122,8 +127,9 @@ def _cosines(
 def _ratio(dividend: float, divisor: float) -> float | None:
     if divisor == 0:
         return None if dividend else 0.0
-    return _rounded(dividend / divisor)
+    return rounded(dividend / divisor)
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
+    """To 6 significant digits."""
     return float(f"{number:.6g}")

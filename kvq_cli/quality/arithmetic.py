@@ -1,0 +1,94 @@
+"""arithmetic: products and sums of attention metrics, in two kinds.
+
+    FLOATS    BLAS and NumPy: as near as float64 gets, the last digits as it happens
+    EXACT     over integers held in float64: the same bits on every machine
+
+What a budget decides becomes bytes of a container, so it is measured by EXACT; what a report
+tells is measured by FLOATS. EXACT rounds each row of a product's factors to integers, as many
+bits as keep every partial sum below 2**53, and scales back by powers of two, which is exact:
+
+    bits of a factor = (53 - ceil(log2(length))) / 2        23 for rows of 128
+
+Elementwise operations need no second kind: IEEE says what they give. `exp` of NumPy does not
+belong to them, so both kinds take the one here: ln 2 in two parts, and a Taylor polynomial on
+|r| <= ln 2 / 2, whose error is below 2**-52.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvq_cli.numerics import exact
+
+Floats = NDArray[np.float64]
+
+MANTISSA: Final = 53
+_LOG2_E: Final = 1.4426950408889634
+_LN2_HIGH: Final = 6.93147180369123816490e-01  # 33 bits, so that k times it is exact
+_LN2_LOW: Final = 1.90821492927058770002e-10
+_LEAST: Final = -708.0  # below, exp is no normal number; 0 is near enough
+_TERMS: Final = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
+
+
+class Arithmetic(NamedTuple):
+    """How rows are multiplied, and how numbers are summed along the last axis."""
+
+    product: Callable[[Floats, Floats], Floats]  # (…, m, n) and (…, p, n) to (…, m, p)
+    total: Callable[[Floats], Floats]
+
+
+def exp(numbers: Floats) -> Floats:
+    """e to the power of numbers of at most 0; -inf gives 0."""
+    held = np.maximum(numbers, _LEAST)
+    powers = np.rint(held * _LOG2_E)
+    rest = held - powers * _LN2_HIGH
+    rest -= powers * _LN2_LOW
+    found = np.full_like(rest, _TERMS[0])
+    for term in _TERMS[1:]:
+        found *= rest
+        found += term
+    found *= ((powers.astype(np.int64) + 1023) << 52).view(np.float64)
+    found[numbers < _LEAST] = 0.0
+    return found
+
+
+def _float_product(left: Floats, right: Floats) -> Floats:
+    found: Floats = np.matmul(left, right.swapaxes(-1, -2))
+    return found
+
+
+def _float_total(numbers: Floats) -> Floats:
+    found: Floats = np.add.reduce(numbers, axis=-1)
+    return found
+
+
+def _exact_product(left: Floats, right: Floats) -> Floats:
+    bits = (MANTISSA - (left.shape[-1] - 1).bit_length()) // 2
+    one, one_unit = _integers(left, bits)
+    other, other_unit = _integers(right, bits)
+    found = exact.product(one, other.swapaxes(-1, -2))
+    return found * one_unit * other_unit.swapaxes(-1, -2)
+
+
+def _exact_total(numbers: Floats) -> Floats:
+    whole, unit = _integers(numbers, MANTISSA - 1 - (numbers.shape[-1] - 1).bit_length())
+    found: Floats = exact.whole_sum(whole) * unit[..., 0]
+    return found
+
+
+def _integers(rows: Floats, bits: int) -> tuple[Floats, Floats]:
+    """Rows as integers below 2**bits, and the unit of each row, a power of two."""
+    peaks = np.maximum(rows.max(axis=-1, keepdims=True), -rows.min(axis=-1, keepdims=True))
+    _, exponents = np.frexp(peaks)
+    # Units beyond these would overflow; what is so small adds nothing that anybody asks for.
+    exponents = np.maximum(exponents, -900)
+    return np.rint(rows * np.ldexp(1.0, bits - exponents)), np.ldexp(1.0, exponents - bits)
+
+
+FLOATS: Final = Arithmetic(_float_product, _float_total)
+EXACT: Final = Arithmetic(_exact_product, _exact_total)
