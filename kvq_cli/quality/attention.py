@@ -95,15 +95,15 @@ class _Softmax:
 
     def __init__(self, shape: tuple[int, int], top: int) -> None:
         self.peak = np.full(shape, -np.inf)
-        self.sum = np.zeros(shape)
+        self.mass = np.zeros(shape)
         self.best = np.full((*shape, top), -np.inf, np.float32)
         self.spare = np.zeros(shape, np.int64)  # of the k largest, those that equal the least
 
     def see(self, part: slice, logits: Floats, arithmetic: Arithmetic) -> None:
         peak = np.maximum(self.peak[:, part], logits.max(axis=-1))
         grown = np.where(np.isneginf(peak), 0.0, peak)  # nothing seen yet: any will do
-        kept = self.sum[:, part] * exp(self.peak[:, part] - grown)
-        self.sum[:, part] = kept + arithmetic.total(exp(logits - grown[..., None]))
+        kept = self.mass[:, part] * exp(self.peak[:, part] - grown)
+        self.mass[:, part] = kept + arithmetic.total(exp(logits - grown[..., None]))
         self.peak[:, part] = peak
         if top := self.best.shape[-1]:
             both = np.concatenate([self.best[:, part], logits.astype(np.float32)], axis=-1)
@@ -116,7 +116,7 @@ class _Softmax:
 
     def weights(self, part: slice, logits: Floats) -> Floats:
         found: Floats = exp(logits - self.peak[:, part, None])
-        found /= self.sum[:, part, None]
+        found /= self.mass[:, part, None]
         return found
 
     def largest(self, part: slice, logits: Floats) -> NDArray[np.bool_]:
