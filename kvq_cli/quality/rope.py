@@ -28,8 +28,9 @@ _DIGITS: Final = Context(prec=40)
 _TWO_OVER_PI: Final = 0.6366197723675814
 _HALF_PI_HIGH: Final = 1.57079632673412561417  # 33 bits, so that turns times it is exact
 _HALF_PI_LOW: Final = 6.07710050650619224932e-11
-_SIN: Final = tuple((-1) ** n / math.factorial(2 * n + 1) for n in range(8, -1, -1))
-_COS: Final = tuple((-1) ** n / math.factorial(2 * n) for n in range(8, -1, -1))
+# Taylor polynomials, the last term first.
+_SIN: Final = tuple((2 - n % 4) / math.factorial(n) for n in range(17, 0, -2))
+_COS: Final = tuple((1 - n % 4) / math.factorial(n) for n in range(16, -1, -2))
 
 
 @record
