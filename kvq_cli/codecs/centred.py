@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kvq_cli.codecs import NonFinite
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rows
-from kvq_cli.numerics.bits import INFINITY, LARGEST, WIDE_INFINITY, widen
+from kvq_cli.numerics.bits import INFINITY, LARGEST, WIDE_HALF, WIDE_INFINITY, widen
 from kvq_cli.numerics.centre import Block, Means, blocks, centre, widened
 from kvq_cli.numerics.groups import Axis, Groups
 from kvq_cli.numerics.scratch import Scratch
@@ -31,7 +31,6 @@ from kvq_cli.planes import Layout, Plane, Planes
 
 TOKENS: Final = Groups("token")
 WINDOW: Final = 128  # channels up to which a token's halves are reduced faster as float32
-WIDE_HALF: Final = INFINITY[DType.F16] << 13  # what infinity becomes where halves are spread
 
 
 def planes_of(spec: PageSpec, axis: Axis) -> Layout:

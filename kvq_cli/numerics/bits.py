@@ -41,6 +41,8 @@ OVERFLOW: Final = {
 }
 # Bits of the float32 that infinity becomes where it is widened like a number; NaN lies above.
 WIDE_INFINITY: Final = {DType.F16: 0x47800000, DType.BF16: 0x7F800000, DType.F32: 0x7F800000}
+# The same for halves that are spread, where the factor UNIT is yet to come.
+WIDE_HALF: Final = INFINITY[DType.F16] << 13
 SMALLEST_NORMAL: Final = {DType.F16: 2.0**-14, DType.BF16: 2.0**-126, DType.F32: 2.0**-126}
 UNIT: Final = {
     DType.F16: np.float32(2.0**112),

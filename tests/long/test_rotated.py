@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 
 from kvq_cli import pipeline
-from kvq_cli.codecs import page_of
 from kvq_cli.codecs.turboquant_mse import TurboquantMse
-from kvq_cli.numerics.bits import widen
-from kvq_cli.numerics.rotation import rotation
-from kvq_cli.numerics.scratch import Scratch
-from kvq_cli.page import DType, Page, PageSpec
+from kvq_cli.page import DType
 from kvq_cli.profile import builtin_names
-from support.real import by_layer, captures, floats, print_table
+from support.real import by_layer, captures, print_table
+from support.turned import losses, turned
 
 pytestmark = pytest.mark.long
 BITS = (1, 2, 3, 4)
@@ -48,27 +45,13 @@ def theory(order, bits):
     return float((mass * (z - found[cells]) ** 2).sum() / mass.sum())
 
 
-def centred_rows(planes, dtype, before):
-    means = np.zeros(planes["means"].shape, np.float32)
-    widen(planes["means"], dtype, means)
-    return before - means.astype(np.float64) * planes["centred"]
-
-
-def measured(dtype, bits_of, bits):
+def measured(dtype, words, bits):
     """Squared error and energy of each row, and the kurtosis of its turned coordinates."""
-    spec = PageSpec(*bits_of.shape, DType(dtype))
     codec = TurboquantMse(bits=bits, center=True, norm="f32", norm_correction=False)
-    planes = codec.encode(Page(spec, np.ascontiguousarray(bits_of)), Scratch())
-    rows = centred_rows(planes, spec.dtype, floats(dtype, bits_of))
-    into = page_of(PageSpec(*spec.shape, DType.F32))
-    codec.decode(planes, spec, into, Scratch())
-    lost = floats(dtype, bits_of) - floats("F32", into.bits)
-    turned = np.eye(spec.channels, dtype=np.float32)
-    matrix = rotation("hadamard", spec.channels, 0).turn(turned, Scratch())
-    coordinates = rows @ matrix / np.sqrt(spec.channels)
-    energy = (rows**2).sum(axis=2)
-    fourth = (coordinates**4).mean(axis=2) * spec.channels**2 / np.maximum(energy, 1e-30) ** 2
-    return (lost**2).sum(axis=2).ravel(), energy.ravel(), fourth.ravel()
+    lost, rows = losses(codec, dtype, words)
+    energy, channels = (rows**2).sum(axis=1), rows.shape[1]
+    fourth = (turned(rows) ** 4).mean(axis=1) * channels**2 / np.maximum(energy, 1e-30) ** 2
+    return lost, energy, fourth
 
 
 @every_capture

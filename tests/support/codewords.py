@@ -1,13 +1,29 @@
-"""codewords: the nearest of them as the spec says it, and blocks that are hard to place."""
+"""codewords: errors and the nearest of them as the spec says it, and blocks hard to place."""
 
 from __future__ import annotations
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 
+from kvq_cli.codecs.codebooks import SIZES
 from kvq_cli.numerics.keys import CLIP, index_type
 from kvq_cli.numerics.scratch import Scratch
+
+FORMATS = Path(__file__).parents[2] / "formats"
+PAGE = (FORMATS / "codebooks.md").read_text(encoding="utf-8")
+
+
+def stated_errors():
+    """The table of the page, by (D, k, N)."""
+    rows = re.findall(r"^\| (\d+) \| (0\.\d+(?: \| 0\.\d+)*) \|$", PAGE, re.MULTILINE)
+    return {
+        (int(channels), *each): float(value)
+        for channels, values in rows
+        for each, value in zip(SIZES, values.split(" | "), strict=True)
+    }
 
 
 def plainly(blocks, codewords):

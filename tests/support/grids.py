@@ -182,6 +182,41 @@ def bound(planes: dict[str, Any], grid: Grid, exact: Any, found: Any, dtype: DTy
     return most + np.where(planes["centred"], 2.0**-22 * (np.abs(exact) + np.abs(taken)), 0)
 
 
+def grid_of(codec: Any) -> Grid:
+    """The parameters of an Int4 or of a Kivi."""
+    given = {"zeroed": getattr(codec, "zero_point", True)}
+    for name in ("axis", "bits", "center"):
+        if hasattr(codec, name):
+            given[name] = getattr(codec, name)
+    return Grid(group=codec.group, scale=codec.scale, **given)
+
+
+def copies(codec: Any, original: Page) -> dict[str, Any]:
+    """The planes of a page, which no later page overwrites."""
+    planes = codec.encode(original, Scratch())
+    return {name: plane.copy() for name, plane in planes.items()}
+
+
+def check(codec: Any, original: Page) -> tuple[dict[str, Any], Any]:
+    """Planes, restored bits and errors are as the spec says."""
+    grid, dtype = grid_of(codec), original.spec.dtype
+    planes, stated = copies(codec, original), encode(original, grid)
+    assert np.array_equal(planes["scales"].astype(np.float64), stated["scales"])
+    assert np.array_equal(planes["codes"], packed(stated["codes"], grid.bits))
+    assert ("zeros" in planes) == grid.zeroed
+    assert ("means" in planes) == grid.center
+    if grid.zeroed:
+        assert np.array_equal(planes["zeros"], stated["zeros"])
+    if grid.center:
+        assert np.array_equal(numbers(planes["means"], dtype), stated["means"])
+        assert np.array_equal(planes["centred"], stated["centred"])
+    restored = decoded(codec, planes, original.spec)
+    assert np.array_equal(restored, restore(stated, grid, dtype, dtype))
+    exact, found = numbers(original.bits, dtype), numbers(restored, dtype)
+    assert (np.abs(found - exact) <= bound(stated, grid, exact, found, dtype)).all()
+    return planes, found
+
+
 def cache(shape: tuple[int, int, int], dtype: DType, seed: int = 0) -> Page:
     """A page like a cache's, and unlike: channels and tokens of any size, offsets, zeros."""
     rng = np.random.default_rng(seed)

@@ -7,29 +7,23 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from codec_vectors.fp8_cases import (
-    code_damage,
-    large,
-    not_finite,
-    peaks_above,
-    rounding,
-    scale_damage,
-    tiny,
-)
+from codec_vectors import scaled_cases
+from codec_vectors.fp8_cases import code_damage, large, peaks_above, rounding, tiny
 from codec_vectors.recipe import (
     PAINT,
     SIZE_NOTES,
     Case,
     Group,
     PackedPlanes,
+    bad_means,
     misfits,
+    not_finite,
     pattern,
     replaced,
     words,
 )
 
 from kvq_cli.numerics import scales
-from kvq_cli.numerics.bits import INFINITY
 from kvq_cli.numerics.fp8 import Float8
 from kvq_cli.page import DType, PageSpec
 
@@ -83,7 +77,9 @@ def groups(form: Float8) -> list[Group]:
         found += [_plain(form, dtype, "f32"), _plain(form, dtype, "f16")]
         found.append(_centred(form, dtype, "f32"))
     found.append(_centred(form, DType.F16, "f16"))
-    return [*found, _every_code(form), *_shapes(), *_extremes(), *_converted()]
+    plain, centred = ({"scale": "f32", "center": center} for center in (False, True))
+    converted = scaled_cases.converted(plain, centred, least=-1e-9, beyond=65536.0)
+    return [*found, _every_code(form), *_shapes(), *_extremes(), *converted]
 
 
 def _plain(form: Float8, dtype: DType, kind: scales.ScaleType) -> Group:
@@ -98,7 +94,7 @@ def _plain(form: Float8, dtype: DType, kind: scales.ScaleType) -> Group:
         *large(form, spec, kind),
         Case(["ZeroScale"], change=_put(scales=zero_scales)),
         *not_finite(spec, 5),
-        *scale_damage(form, dtype, kind, center=False),
+        *scaled_cases.scale_damage(form.largest, dtype, kind, center=False),
         *code_damage(form, 2),
         *misfits(["scales", "codes"]),
     ]
@@ -107,30 +103,23 @@ def _plain(form: Float8, dtype: DType, kind: scales.ScaleType) -> Group:
 
 def _centred(form: Float8, dtype: DType, kind: scales.ScaleType) -> Group:
     spec = PageSpec(1, 3, 4, dtype)
-    top, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
-    wide = dtype is not DType.F16
-    offset = [100, -30, 0.5, 0, 101, -30, 0.25, 0, 99.5, -30.25, 0, 1e-3]
-    ends = [top - 1, sign | (top - 1), top - 1, 0] * 2 + [sign | (top - 1)] * 4
+    sign, wide = 1 << (8 * dtype.size - 1), dtype is not DType.F16
     subnormal = [1, 2, sign | 3, 100, 0, 127, 77, 1] + [5] * 4
     cases = [
         Case(["Paint", "Centred"], PAINT),
-        Case(["Centred"], words(spec, offset)),
+        Case(["Centred"], words(spec, scaled_cases.OFFSET)),
         Case(["Centred", "PlusZero"], words(spec, [-0.0, 0, 1, -1] * 3)),
         Case(["Centred", "Subnormal"], pattern(spec, subnormal)),
-        Case(["Uncentred" if wide else "Centred", "Largest"], pattern(spec, ends)),
+        Case(["Uncentred" if wide else "Centred", "Largest"], scaled_cases.ends(spec)),
     ]
     if wide:
-        for exponent, flag in ((125, "Centred"), (126, "Uncentred")):
-            numbers = [2.0**exponent] * 4 + [2.0 ** (exponent - 1)] * 4 + [-(2.0**exponent)] * 4
-            cases.append(Case([flag], words(spec, numbers)))
-    for word in (top, sign | top, top + 1, 2 * sign - 1):
-        change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
-        cases.append(Case(["Mean"], change=change))
+        cases += scaled_cases.far(spec)
+    cases += bad_means(dtype)
     # Any choice is possible, whatever an encoder would choose.
     cases += [Case(["Choice"], change=replaced("centred", 1, bytes([at]))) for at in range(4)]
     cases += [
         *not_finite(spec, 9),
-        *scale_damage(form, dtype, kind, center=True),
+        *scaled_cases.scale_damage(form.largest, dtype, kind, center=True),
         *code_damage(form, 11),
         *misfits(["means", "centred", "scales", "codes"]),
     ]
@@ -178,36 +167,10 @@ def _shapes() -> Iterator[Group]:
 def _extremes() -> Iterator[Group]:
     """A token far from the others, and a row with a norm that no half holds."""
     spec = PageSpec(1, 4, 4, DType.F16)
-    numbers = [1, 0.5, -0.3, 0.007, 6000, -6000, 6000, -6000, 0, 0, 0, 0, -1, 0.02, 0, 2]
+    numbers = words(spec, scaled_cases.EXTREME)
     for center in (False, True):
         flags = ["Centred", "Pulled"] if center else ["Extreme"]
-        yield Group({"scale": "f32", "center": center}, spec, [Case(flags, words(spec, numbers))])
+        yield Group({"scale": "f32", "center": center}, spec, [Case(flags, numbers)])
     spec = PageSpec(1, 1, 128, DType.F16)
     cases = [Case(["Norm"], words(spec, [6000] * 128))]
     yield Group({"scale": "f16", "center": False}, spec, cases)
-
-
-def _converted() -> Iterator[Group]:
-    single = PageSpec(1, 1, 4, DType.F32)
-    numbers = words(single, [1.0, 0.3, -0.7, 1e-3])
-    small = words(single, [2e-5, 3e-6, -7e-6, -1e-9])
-    yield Group(
-        {"scale": "f32", "center": False},
-        single,
-        [
-            Case(["Convert"], numbers, target=DType.F16),
-            Case(["Convert"], numbers, target=DType.BF16),
-            Case(["Convert", "Subnormal"], small, target=DType.F16),
-            Case(["Overflow"], words(single, [65536.0, 0, 0, 0]), target=DType.F16),
-            Case(["Overflow"], words(single, [1e30, 0, 0, 0]), target=DType.F16),
-            Case(["Overflow"], pattern(single, [0x7F7FFFFF, 0, 0, 0]), target=DType.BF16),
-        ],
-    )
-    double = PageSpec(1, 2, 2, DType.F32)
-    near = words(double, [65504.0, 1.0, 65520.0, 3.0])
-    cases = [
-        Case(["Convert", "Centred"], words(double, [1000.1, 0.3, 999.9, -0.7]), target=DType.F16),
-        Case(["Convert", "Centred"], words(double, [1000.1, 0.3, 999.9, -0.7]), target=DType.BF16),
-        Case(["Overflow"], near, target=DType.F16),
-    ]
-    yield Group({"scale": "f32", "center": True}, double, cases)

@@ -6,14 +6,13 @@ spacing of subnormals) and `mantissa` bits.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 from codec_vectors.recipe import Case, pattern, replaced, words
 
 from kvq_cli.numerics import rows, scales
-from kvq_cli.numerics.bits import INFINITY, LARGEST
+from kvq_cli.numerics.bits import INFINITY
 from kvq_cli.numerics.fp8 import Float8
 from kvq_cli.page import DType, PageSpec
 
@@ -75,28 +74,6 @@ def large(form: Float8, spec: PageSpec, kind: scales.ScaleType) -> Iterator[Case
         under = np.nextafter(end, np.float32(0))
         yield Case(["ScaleOverflow"], words(spec, [end] + [1] * 7))
         yield Case(["Limit"], words(spec, [under, -under] + [1] * 6))
-
-
-def not_finite(spec: PageSpec, at: int) -> Iterator[Case]:
-    """Each kind, and infinity behind it."""
-    top, sign = INFINITY[spec.dtype], 1 << (8 * spec.dtype.size - 1)
-    for word in (top, sign | top, top + 1, sign - 1):
-        bits = [0] * spec.elements
-        bits[at], bits[-1] = word, top
-        yield Case(["NonFinite"], pattern(spec, bits))
-
-
-def scale_damage(form: Float8, dtype: DType, kind: str, *, center: bool) -> Iterator[Case]:
-    """The largest scale that an encoder could write, and scales that none does."""
-    reach = min(LARGEST[dtype] * (2 if center else 1), LARGEST[DType.F32])
-    scale = np.float32(reach) / np.float32(form.largest)
-    layout, most, top, sign = "<I", int(scale.view(np.uint32)), 0x7F800000, 1 << 31
-    if kind == "f16":
-        layout, top, sign = "<H", 0x7C00, 1 << 15
-        most = int(scale.astype(np.float16).view(np.uint16)) if scale < 65520 else top - 1
-    yield Case(["Limit"], change=replaced("scales", 0, struct.pack(layout, most)))
-    for word in (most + 1, top, top + 1, sign, sign | 1, 2 * sign - 1):
-        yield Case(["Scale"], change=replaced("scales", 0, struct.pack(layout, word)))
 
 
 def code_damage(form: Float8, at: int) -> Iterator[Case]:

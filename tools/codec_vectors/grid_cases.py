@@ -20,13 +20,15 @@ from codec_vectors.recipe import (
     Group,
     PackedPlanes,
     misfits,
+    not_finite,
     pattern,
     replaced,
     words,
 )
+from codec_vectors.scaled_cases import scale_words
 from numpy.typing import NDArray
 
-from kvq_cli.numerics.bits import INFINITY, LARGEST
+from kvq_cli.numerics.bits import INFINITY
 from kvq_cli.page import DType, PageSpec
 
 NOTES = {
@@ -131,7 +133,7 @@ def notes(groups: list[Group]) -> dict[str, str]:
 
 def main_group(grid: Grid) -> Group:
     """Rounding, both ends of every format, and damage."""
-    cases = [Case(["Paint"], PAINT), *_rounding(grid), *_ends(grid), *_not_finite(grid)]
+    cases = [Case(["Paint"], PAINT), *_rounding(grid), *_ends(grid), *not_finite(grid.spec, 5)]
     cases += [*scale_damage(grid), *_zero_damage(grid)]
     if grid.dtype is DType.F16 and grid.bits == 4:
         cases += misfits(["scales", *(["zeros"] if grid.zeroed else []), "codes"])
@@ -192,23 +194,11 @@ def _ends(grid: Grid) -> Iterator[Case]:
         yield Case(["Limit"], grid.numbers([under, -under, 1], [0]))
 
 
-def _not_finite(grid: Grid) -> Iterator[Case]:
-    """Each kind, and infinity behind it."""
-    infinity, sign = INFINITY[grid.dtype], grid.sign
-    for word in (infinity, sign | infinity, infinity + 1, sign - 1):
-        bits = [0] * grid.spec.elements
-        bits[5], bits[-1] = word, infinity
-        yield Case(["NonFinite"], pattern(grid.spec, bits))
-
-
 def scale_damage(grid: Grid) -> Iterator[Case]:
     """The largest scale that an encoder could write, and scales that none does."""
-    reach = min(LARGEST[grid.dtype] * (2 if grid.center else 1), LARGEST[DType.F32])
-    scale = np.float32(reach) / np.float32(grid.largest)
-    layout, most, infinity, sign = "<I", int(scale.view(np.uint32)), 0x7F800000, 1 << 31
-    if grid.half:
-        layout, infinity, sign = "<H", 0x7C00, 1 << 15
-        most = int(scale.astype(np.float16).view(np.uint16)) if scale < 65520 else infinity - 1
+    layout, most, infinity, sign = scale_words(
+        grid.largest, grid.dtype, grid.params["scale"], center=grid.center
+    )
     fine = [most] if grid.zeroed else [most, sign | most]
     bad = [most + 1, infinity, infinity + 1, sign, sign | (most + 1), 2 * sign - 1]
     if grid.zeroed:

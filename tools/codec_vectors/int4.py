@@ -7,9 +7,19 @@ from typing import Any, Literal
 
 from codec_vectors import grid_cases
 from codec_vectors.grid_cases import Grid
-from codec_vectors.recipe import PAINT, Case, Group, misfits, pattern, replaced, words
+from codec_vectors.recipe import (
+    PAINT,
+    Case,
+    Group,
+    bad_means,
+    misfits,
+    not_finite,
+    pattern,
+    replaced,
+    words,
+)
+from codec_vectors.scaled_cases import EXTREME, OFFSET, ends
 
-from kvq_cli.numerics.bits import INFINITY
 from kvq_cli.page import DType, PageSpec
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -52,28 +62,20 @@ def groups() -> list[Group]:
 def _centred(dtype: DType, *, zeroed: bool) -> Group:
     spec = PageSpec(1, 3, 4, dtype)
     scale: Literal["f16", "f32"] = "f16" if dtype is DType.F16 else "f32"
-    infinity, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
-    offset = [100, -30, 0.5, 0, 101, -30, 0.25, 0, 99.5, -30.25, 0, 1e-3]
-    ends = [infinity - 1, sign | (infinity - 1), infinity - 1, 0] * 2
-    ends += [sign | (infinity - 1)] * 4
-    wide = dtype is not DType.F16
+    sign, wide = 1 << (8 * dtype.size - 1), dtype is not DType.F16
     cases = [
         Case(["Paint", "Centred"], PAINT),
-        Case(["Centred"], words(spec, offset)),
+        Case(["Centred"], words(spec, OFFSET)),
         Case(["Centred", "Zero"], words(spec, [-0.0, 0, 1, -1] * 3)),
         Case(["Apart"], words(spec, [100, -50, 3, 0.5, 0.1, -0.2, 0, -0.0, 101, -49, 2.5, 1])),
         Case(["Apart"], words(spec, [1, 1, 1, 1, -1, -1, -1, -1] + [0] * 4)),
         Case(["Centred", "Subnormal"], pattern(spec, [1, 2, sign | 3, 100, 0, 127] * 2)),
-        Case(["Uncentred" if wide else "Centred", "Largest"], pattern(spec, ends)),
+        Case(["Uncentred" if wide else "Centred", "Largest"], ends(spec)),
     ]
-    for word in (infinity, sign | infinity, infinity + 1, 2 * sign - 1):
-        change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
-        cases.append(Case(["Mean"], change=change))
+    cases += bad_means(dtype)
     choices = (0, 1, 2, 0x80, 0xFF)
     cases += [Case(["Choice"], change=replaced("centred", 1, bytes([one]))) for one in choices]
-    for word in (infinity, sign | infinity, infinity + 1, sign - 1):
-        place = [0] * 6 + [word, 0, 0, 0, 0, infinity]
-        cases.append(Case(["NonFinite"], pattern(spec, place)))
+    cases += not_finite(spec, 6)
     chosen = params(scale, zero_point=zeroed, center=True)
     cases += grid_cases.scale_damage(Grid(chosen, dtype, zeroed=zeroed))
     if dtype is DType.F16:
@@ -96,11 +98,10 @@ def _shapes() -> Iterator[Group]:
 def _extremes() -> Iterator[Group]:
     """A token, and a channel, far from the others."""
     spec = PageSpec(1, 4, 4, DType.F16)
-    numbers = [1, 0.5, -0.3, 0.007, 6000, -6000, 6000, -6000, 0, 0, 0, 0, -1, 0.02, 0, 2]
     for center, zeroed in ((False, False), (False, True), (True, False)):
         chosen = params(zero_point=zeroed, center=center)
         flag = "Pulled" if center else "Extreme"
-        yield Group(chosen, spec, [Case([flag], words(spec, numbers))])
+        yield Group(chosen, spec, [Case([flag], words(spec, EXTREME))])
     spec = PageSpec(1, 1, 128, DType.F16)
     yield grid_cases.norm_group(params(group=128), spec)
     yield grid_cases.norm_group(params(group=128, zero_point=True), spec)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from codec_vectors import scaled_cases
 from codec_vectors.recipe import (
     PAINT,
     SIZE_NOTES,
     Case,
     Group,
+    bad_means,
     misfits,
+    not_finite,
     pattern,
     replaced,
     words,
@@ -60,12 +62,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"group": 32}, "/group"),
 ]
 AXES = ("token", "channel")
+MOST = 127.0  # the largest code
+NO_CODE = Case(["Code"], change=replaced("codes", 2, b"\x80"))
 TIES = [127.0, 0.5, 1.5, 2.5, -0.5, -1.5, -126.5, 126.5]
-# The bits of RN32(p / 127) for the largest p, and of its nearest half, 516.
-MOST = {DType.F16: 0x4400F1E4, DType.BF16: 0x7C008102, DType.F32: 0x7C010204}
-# Likewise with center: p is 131008, or the largest finite float32.
-MOST_CENTRED = {DType.F16: 0x4480F1E4, DType.BF16: 0x7C010204, DType.F32: 0x7C010204}
-MOST_HALF, MOST_HALF_CENTRED = 0x6008, 0x6408
 
 
 def groups() -> list[Group]:
@@ -73,7 +72,9 @@ def groups() -> list[Group]:
     centred = [(dtype, "token", "f32") for dtype in DType]
     centred += [(DType.F16, "channel", "f32"), (DType.BF16, "token", "f16")]
     found = [_plain(*each) for each in kinds] + [_centred(*each) for each in centred]
-    return [*found, _sampled(), *_shapes(), *_extremes(), *_converted()]
+    plain = {"axis": "token", "scale": "f32"}
+    converted = scaled_cases.converted(plain, {"center": True}, least=1e-7, beyond=65520.0)
+    return [*found, _sampled(), *_shapes(), *_extremes(), *converted]
 
 
 def _sampled() -> Group:
@@ -102,12 +103,12 @@ def _plain(dtype: DType, axis: str, kind: str) -> Group:
     cases.append(Case(flags, pattern(spec, [1, 2, sign | 3, 100, 0, 127, 77, 190])))
     if kind == "f16" or dtype is DType.F16:
         cases.append(Case(["SubnormalScale"], words(spec, [1e-3, 5e-4, 0, -1e-6] * 2)))
-    limit = MOST[dtype] if kind == "f32" else MOST_HALF if dtype is DType.F16 else 0x7BFF
     zero = bytes(4 if kind == "f32" else 2)
     cases += [
         Case(["ZeroScale"], change=replaced("scales", 0, zero)),
-        *_not_finite(spec),
-        *_damage(kind, limit),
+        *not_finite(spec, 5),
+        *scaled_cases.scale_damage(MOST, dtype, kind, center=False),
+        NO_CODE,
         *misfits(["scales", "codes"]),
     ]
     return Group({"axis": axis, "scale": kind}, spec, cases)
@@ -115,25 +116,18 @@ def _plain(dtype: DType, axis: str, kind: str) -> Group:
 
 def _centred(dtype: DType, axis: str, kind: str) -> Group:
     spec = PageSpec(1, 3, 4, dtype)
-    top, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
-    half, wide = kind == "f16", dtype is not DType.F16
-    offset = [100, -30, 0.5, 0, 101, -30, 0.25, 0, 99.5, -30.25, 0, 1e-3]
+    sign, half, wide = 1 << (8 * dtype.size - 1), kind == "f16", dtype is not DType.F16
     cases = [
         Case(["Paint", "Centred"], PAINT),
-        Case(["Centred"], words(spec, offset)),
+        Case(["Centred"], words(spec, scaled_cases.OFFSET)),
         Case(["Centred", "Zero"], words(spec, [-0.0, 0, 1, -1] * 3)),
         Case(["Centred", "Subnormal"], pattern(spec, [1, 2, sign | 3, 100, 0, 127] * 2)),
     ]
-    ends = [top - 1, sign | (top - 1), top - 1, 0] * 2 + [sign | (top - 1)] * 4
     flag = "ScaleOverflow" if half and wide else "Largest"
-    cases.append(Case(["Uncentred" if wide else "Centred", flag], pattern(spec, ends)))
+    cases.append(Case(["Uncentred" if wide else "Centred", flag], scaled_cases.ends(spec)))
     if wide and not half:
-        for exponent, name in ((125, "Centred"), (126, "Uncentred")):
-            far = [2.0**exponent] * 4 + [2.0 ** (exponent - 1)] * 4 + [-(2.0**exponent)] * 4
-            cases.append(Case([name], words(spec, far)))
-    for word in (top, sign | top, top + 1, 2 * sign - 1):
-        change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
-        cases.append(Case(["Mean"], change=change))
+        cases += scaled_cases.far(spec)
+    cases += bad_means(dtype)
     names = ["means", "centred", "scales", "codes"]
     if axis == "channel":
         names.remove("centred")
@@ -141,26 +135,10 @@ def _centred(dtype: DType, axis: str, kind: str) -> Group:
         # Any choice is possible, whatever an encoder would choose.
         cases += [Case(["Choice"], change=replaced("centred", 1, bytes([at]))) for at in range(4)]
         cases.append(Case(["Choice"], change=replaced("centred", 2, b"\xff")))
-    limit = MOST_CENTRED[dtype] if not half else 0x7BFF if wide else MOST_HALF_CENTRED
-    cases += [*_not_finite(spec), *_damage(kind, limit), *misfits(names)]
+    cases += not_finite(spec, 5)
+    cases += scaled_cases.scale_damage(MOST, dtype, kind, center=True)
+    cases += [NO_CODE, *misfits(names)]
     return Group({"axis": axis, "center": True, "scale": kind}, spec, cases)
-
-
-def _not_finite(spec: PageSpec) -> Iterator[Case]:
-    """Each kind, and infinity behind it."""
-    top, sign = INFINITY[spec.dtype], 1 << (8 * spec.dtype.size - 1)
-    for word in (top, sign | top, top + 1, sign - 1):
-        bits = [0] * 5 + [word] + [0] * (spec.elements - 7) + [top]
-        yield Case(["NonFinite"], pattern(spec, bits))
-
-
-def _damage(kind: str, most: int) -> Iterator[Case]:
-    """The largest scale that an encoder could write, and scales and codes that none does."""
-    form, top, sign = ("<I", 0x7F800000, 1 << 31) if kind == "f32" else ("<H", 0x7C00, 1 << 15)
-    yield Case(["Limit"], change=replaced("scales", 0, struct.pack(form, most)))
-    for word in (most + 1, top, top + 1, sign, sign | 1, 2 * sign - 1):
-        yield Case(["Scale"], change=replaced("scales", 0, struct.pack(form, word)))
-    yield Case(["Code"], change=replaced("codes", 2, b"\x80"))
 
 
 def _shapes() -> Iterator[Group]:
@@ -181,39 +159,10 @@ def _shapes() -> Iterator[Group]:
 def _extremes() -> Iterator[Group]:
     """A token far from the others, and a row with a norm that no half holds."""
     spec = PageSpec(1, 4, 4, DType.F16)
-    numbers = [1, 0.5, -0.3, 0.007, 6000, -6000, 6000, -6000, 0, 0, 0, 0, -1, 0.02, 0, 2]
+    numbers = words(spec, scaled_cases.EXTREME)
     for axis, center in (("token", False), ("token", True), ("channel", False)):
         flags = ["Centred", "Pulled"] if center else ["Extreme"]
         params = {"axis": axis, "center": center}
-        yield Group(params, spec, [Case(flags, words(spec, numbers))])
+        yield Group(params, spec, [Case(flags, numbers)])
     spec = PageSpec(1, 1, 128, DType.F16)
     yield Group({"scale": "f16"}, spec, [Case(["Norm"], words(spec, np.full(128, 6000)))])
-
-
-def _converted() -> Iterator[Group]:
-    single = PageSpec(1, 1, 4, DType.F32)
-    numbers = words(single, [1.0, 0.3, -0.7, 1e-3])
-    small = words(single, [2e-5, 3e-6, -7e-6, 1e-7])
-    yield Group(
-        {"axis": "token", "scale": "f32"},
-        single,
-        [
-            Case(["Convert"], numbers, target=DType.F16),
-            Case(["Convert"], numbers, target=DType.BF16),
-            Case(["Convert", "Subnormal"], small, target=DType.F16),
-            Case(["Overflow"], words(single, [65520.0, 0, 0, 0]), target=DType.F16),
-            Case(["Overflow"], words(single, [1e30, 0, 0, 0]), target=DType.F16),
-            Case(["Overflow"], pattern(single, [0x7F7FFFFF, 0, 0, 0]), target=DType.BF16),
-        ],
-    )
-    double = PageSpec(1, 2, 2, DType.F32)
-    numbers = words(double, [1000.1, 0.3, 999.9, -0.7])
-    yield Group(
-        {"center": True},
-        double,
-        [
-            Case(["Convert", "Centred"], numbers, target=DType.F16),
-            Case(["Convert", "Centred"], numbers, target=DType.BF16),
-            Case(["Overflow"], words(double, [65504.0, 1.0, 65520.0, 3.0]), target=DType.F16),
-        ],
-    )

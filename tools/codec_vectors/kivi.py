@@ -8,6 +8,7 @@ from typing import Any, Literal
 from codec_vectors import grid_cases
 from codec_vectors.grid_cases import Grid
 from codec_vectors.recipe import Case, Group, words
+from codec_vectors.scaled_cases import EXTREME
 
 from kvq_cli.page import DType, PageSpec
 
@@ -69,9 +70,8 @@ def _shapes() -> Iterator[Group]:
 
 def _extremes() -> Iterator[Group]:
     """A token far from the others: alone with axis "token", else one of its group's tokens."""
-    numbers = [1, 0.5, -0.3, 0.007, 6000, -6000, 6000, -6000, 0, 0, 0, 0, -1, 0.02, 0, 2]
     spec = PageSpec(1, 4, 4, DType.F16)
-    yield Group(params(4, "token"), spec, [Case(["Extreme"], words(spec, numbers))])
+    yield Group(params(4, "token"), spec, [Case(["Extreme"], words(spec, EXTREME))])
     spec = PageSpec(1, 40, 1, DType.F16)
     numbers = [((7 * token) % 11 - 5) / 4 for token in range(40)]
     numbers[35] = -6000

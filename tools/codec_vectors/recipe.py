@@ -6,14 +6,14 @@ for), `groups()` and `REFUSED` (params: pointer of the member at fault).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.numerics.bits import narrow
+from kvq_cli.numerics.bits import INFINITY, narrow
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, PageSpec
 
@@ -66,6 +66,23 @@ def replaced(plane: str, at: int, data: bytes) -> Callable[[PackedPlanes], Packe
         return {**planes, plane: old[:at] + data + old[at + len(data) :]}
 
     return change
+
+
+def not_finite(spec: PageSpec, at: int) -> Iterator[Case]:
+    """Each kind of infinity and NaN, and infinity behind it."""
+    top, sign = INFINITY[spec.dtype], 1 << (8 * spec.dtype.size - 1)
+    for word in (top, sign | top, top + 1, sign - 1):
+        bits = [0] * spec.elements
+        bits[at], bits[-1] = word, top
+        yield Case(["NonFinite"], pattern(spec, bits))
+
+
+def bad_means(dtype: DType) -> Iterator[Case]:
+    """Each kind of infinity and NaN as the second mean."""
+    top, sign = INFINITY[dtype], 1 << (8 * dtype.size - 1)
+    for word in (top, sign | top, top + 1, 2 * sign - 1):
+        change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
+        yield Case(["Mean"], change=change)
 
 
 def misfits(names: Iterable[str]) -> list[Case]:

@@ -13,7 +13,9 @@ from codec_vectors.recipe import (
     SIZE_NOTES,
     Case,
     Group,
+    bad_means,
     misfits,
+    not_finite,
     pattern,
     replaced,
     words,
@@ -84,9 +86,7 @@ class Rotated:
             cases.append(Case(["NormOverflow"], words(spec, [65504.0, 65504.0, *[0] * 14])))
         edge = [40000.0, -30000.0, 20000.0, 10000.0, 100, -100, 0, 1] * 2
         cases.append(Case(["Norm"], words(spec, edge)))
-        for word in (top, sign | top, top + 1, sign - 1):
-            bits = [0] * 5 + [word] + [0] * 9 + [top]
-            cases.append(Case(["NonFinite"], pattern(spec, bits)))
+        cases += not_finite(spec, 5)
         most = struct.pack(form, infinity - 1)
         cases.append(Case(["Largest"], change=replaced("norms", 0, most)))
         cases.append(Case(["Zero"], change=replaced("norms", 0, bytes(size))))
@@ -111,9 +111,7 @@ class Rotated:
             Case(["Centred", "Zero"], words(spec, [-0.0, 0, 1, -1] * 6)),
             Case(["NormOverflow", "Uncentred" if norm == "f32" else "Centred"], pattern(spec, far)),
         ]
-        for word in (top, sign | top, top + 1, 2 * sign - 1):
-            change = replaced("means", dtype.size, word.to_bytes(dtype.size, "little"))
-            cases.append(Case(["Mean"], change=change))
+        cases += bad_means(dtype)
         choices = (0, 1, 2, 255)
         cases += [Case(["Choice"], change=replaced("centred", 1, bytes([one]))) for one in choices]
         cases += misfits(["means", "centred"])

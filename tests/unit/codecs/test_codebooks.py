@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,8 @@ from kvq_cli.numerics.nearest import grid
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.symmetry import Symmetry
 from kvq_cli.steps.training import Task, measured
+from support.codewords import FORMATS, PAGE, stated_errors
 
-FORMATS = Path(__file__).parents[3] / "formats"
-PAGE = (FORMATS / "codebooks.md").read_text(encoding="utf-8")
 ALL = [(channels, *each) for each in SIZES for channels in CHANNELS]
 # (D, k, N): what an unconstrained codebook of 400 · N blocks reaches.
 TO_BEAT = {
@@ -28,16 +26,6 @@ TO_BEAT = {
     (128, 8, 256): 0.3226,
     (64, 4, 32): 0.2507,
 }
-
-
-def stated_errors():
-    """The table of the page, by (D, k, N)."""
-    rows = re.findall(r"^\| (\d+) \| (0\.\d+(?: \| 0\.\d+)*) \|$", PAGE, re.MULTILINE)
-    return {
-        (int(channels), *each): float(value)
-        for channels, values in rows
-        for each, value in zip(SIZES, values.split(" | "), strict=True)
-    }
 
 
 def held_out(channels, block, size, *, count, seed):

@@ -16,38 +16,12 @@ from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1, KvQualityBudgetV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
-from kvq_cli.contract.words import (
-    KvAttentionKind,
-    KvAxisPolicyV1,
-    KvDType,
-    KvFallbackModeV1,
-    KvRole,
-    KvRopeState,
-)
+from kvq_cli.contract.words import KvAttentionKind, KvDType, KvFallbackModeV1, KvRopeState
 from kvq_cli.errors import ProfileError
+from support.kv_profiles import KEYS, OF_VALUES, ZERO, kv_profile
 
-DIGEST = "blake3:" + 64 * "0"
-SHAPE = KvTensorShapeV1(
-    role=KvRole.KEY,
-    attention_kind=KvAttentionKind.GQA,
-    batch=1,
-    layers=22,
-    kv_heads=4,
-    query_heads=32,
-    tokens=4096,
-    head_dim=64,
-    dtype=KvDType.F16,
-    rope_state=KvRopeState.POST_ROPE,
-)
-PROFILE = KvCompressionProfileV1.from_parts(
-    "test",
-    SHAPE,
-    FibQuantProfileV1.paper_default(64, 4, 256, 42),
-    codebook_digest=DIGEST,
-    rotation_digest=DIGEST,
-    axis_policy=KvAxisPolicyV1.PER_TOKEN,
-    page_geometry=KvPageGeometryV1.new(256, 64, 1040),
-)
+SHAPE = dataclasses.replace(KEYS, layers=22, kv_heads=4, query_heads=32, tokens=4096)
+PROFILE = kv_profile(SHAPE, page_tokens=256)
 bounds = st.none() | st.floats(0, allow_nan=False, allow_infinity=False)
 
 
@@ -141,8 +115,8 @@ def test_protection(layer: int, head: int, token: int, raw: bool) -> None:
         {"dtype": KvDType.BF16},
         {"rope_state": KvRopeState.PRE_ROPE},
         {"head_dim": 128},
-        {"role": KvRole.VALUE, "rope_state": KvRopeState.NOT_APPLICABLE},
-        {"role": KvRole.VALUE, "rope_state": KvRopeState.NOT_APPLICABLE, "tokens": 512},
+        OF_VALUES,
+        {**OF_VALUES, "tokens": 512},
         {"head_dim": 128, "tokens": 512},
     ],
     ids="+".join,
@@ -187,10 +161,10 @@ def test_differing_fields() -> None:
 
 def test_both_vector_profile_digests_are_named() -> None:
     """A wrong fib_profile_digest is refused with the right one."""
-    profile = dataclasses.replace(PROFILE, fib_profile_digest=DIGEST)
+    profile = dataclasses.replace(PROFILE, fib_profile_digest=ZERO)
     error = refusal_for(SHAPE, profile)
     assert error.pointer == "/x/fib_profile_digest"
-    assert DIGEST in str(error)
+    assert ZERO in str(error)
     assert PROFILE.fib_profile.digest() in str(error)
 
 
@@ -204,13 +178,10 @@ def test_an_invalid_shape_is_refused_for_itself() -> None:
 def test_from_parts_binds_the_shape() -> None:
     """A vector profile of another head_dim cannot be bound."""
     with pytest.raises(ProfileError) as refusal:
-        KvCompressionProfileV1.from_parts(
-            "test",
+        kv_profile(
             SHAPE,
-            FibQuantProfileV1.paper_default(128, 4, 256, 42),
-            codebook_digest=DIGEST,
-            rotation_digest=DIGEST,
-            axis_policy=KvAxisPolicyV1.PER_TOKEN,
+            page_tokens=256,
+            fib_profile=FibQuantProfileV1.paper_default(128, 4, 256, 42),
             page_geometry=KvPageGeometryV1.new(256, 128, 1040),
         )
     assert refusal.value.pointer == "/fib_profile/ambient_dim"

@@ -15,19 +15,9 @@ from kvq_cli.contract.layout import KvCacheLayoutV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.words import KvAttentionKind, KvDType, KvRole, KvRopeState
 from kvq_cli.errors import ProfileError
+from support.kv_profiles import KEYS
 
-SHAPE = KvTensorShapeV1(
-    role=KvRole.KEY,
-    attention_kind=KvAttentionKind.GQA,
-    batch=1,
-    layers=2,
-    kv_heads=3,
-    query_heads=6,
-    tokens=5,
-    head_dim=8,
-    dtype=KvDType.BF16,
-    rope_state=KvRopeState.POST_ROPE,
-)
+SHAPE = dataclasses.replace(KEYS, kv_heads=3, query_heads=6, head_dim=8, dtype=KvDType.BF16)
 
 
 @st.composite

@@ -15,47 +15,19 @@ from kvq_cli.codecs.registry import codec_from_json
 from kvq_cli.contract.compat import kv_tensor
 from kvq_cli.contract.compat.vector_code import Quantizer
 from kvq_cli.contract.geometry import KvPageGeometryV1
-from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1, KvQualityBudgetV1
-from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
-from kvq_cli.contract.words import (
-    KvAttentionKind,
-    KvAxisPolicyV1,
-    KvDType,
-    KvFallbackModeV1,
-    KvRole,
-    KvRopeState,
-)
+from kvq_cli.contract.words import KvAxisPolicyV1, KvFallbackModeV1
 from kvq_cli.errors import ProfileError
 from kvq_cli.planes import table_spec
 from kvq_cli.profile import Budget, Fallback, Protected, Range, Rule, runs
 from kvq_cli.profile.compat import from_kv_profile
 from kvq_cli.words import Reason, Role
+from support.kv_profiles import KEYS, OF_VALUES, ZERO, kv_profile
 
-ZERO = "blake3:" + 64 * "0"
 RAW, LOSSLESS = (codec_from_json(name, {}, "") for name in ("raw", "lossless"))
-SHAPE = KvTensorShapeV1(
-    role=KvRole.KEY,
-    attention_kind=KvAttentionKind.GQA,
-    batch=1,
-    layers=6,
-    kv_heads=5,
-    query_heads=10,
-    tokens=40,
-    head_dim=64,
-    dtype=KvDType.F16,
-    rope_state=KvRopeState.POST_ROPE,
-)
-KV_PROFILE = KvCompressionProfileV1.from_parts(
-    "run 7",
-    SHAPE,
-    FibQuantProfileV1.paper_default(64, 4, 256, 42),
-    codebook_digest=ZERO,
-    rotation_digest=ZERO,
-    axis_policy=KvAxisPolicyV1.RAW,
-    page_geometry=KvPageGeometryV1.new(16, 64, 1040),
-)
+SHAPE = replace(KEYS, layers=6, kv_heads=5, query_heads=10, tokens=40)
+KV_PROFILE = kv_profile(SHAPE, page_tokens=16, profile_id="run 7", axis_policy=KvAxisPolicyV1.RAW)
 
 
 def test_raw_becomes_a_rule_for_its_role():
@@ -107,7 +79,7 @@ CODED = replace(
     codebook_digest=MADE.codebook_digest,
     axis_policy=KvAxisPolicyV1.PER_TOKEN,
 )
-VALUE_SHAPE = replace(SHAPE, role=KvRole.VALUE, rope_state=KvRopeState.NOT_APPLICABLE)
+VALUE_SHAPE = replace(SHAPE, **OF_VALUES)
 
 
 @pytest.mark.parametrize(

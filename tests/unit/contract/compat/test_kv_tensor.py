@@ -15,32 +15,13 @@ from kvq_cli.contract.compat.kv_encode import encode_tensor
 from kvq_cli.contract.compat.kv_pages import KvEncodedPageV1
 from kvq_cli.contract.compat.vector_code import REASONS, Quantizer
 from kvq_cli.contract.geometry import KvPageGeometryV1
-from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.policies import KvFallbackPolicyV1, KvProtectedPolicyV1
-from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
-from kvq_cli.contract.words import (
-    KvAttentionKind,
-    KvAxisPolicyV1,
-    KvDType,
-    KvFallbackModeV1,
-    KvRole,
-    KvRopeState,
-)
+from kvq_cli.contract.words import KvAxisPolicyV1, KvDType, KvFallbackModeV1
 from kvq_cli.errors import CodecError, KvqError, ProfileError
+from support.kv_profiles import KEYS, OF_VALUES, ZERO, kv_profile
 
-SHAPE = KvTensorShapeV1(
-    role=KvRole.VALUE,
-    attention_kind=KvAttentionKind.GQA,
-    batch=2,
-    layers=2,
-    kv_heads=2,
-    query_heads=4,
-    tokens=5,
-    head_dim=8,
-    dtype=KvDType.F32,
-    rope_state=KvRopeState.NOT_APPLICABLE,
-)
+SHAPE = dataclasses.replace(KEYS, **OF_VALUES, batch=2, head_dim=8, dtype=KvDType.F32)
 QUANTIZER = Quantizer.build(
     dataclasses.replace(
         FibQuantProfileV1.paper_default(8, 2, 8, 1), lloyd_restarts=1, lloyd_iterations=1
@@ -51,14 +32,14 @@ CLOSED = KvFallbackPolicyV1(mode=KvFallbackModeV1.FAIL_CLOSED)
 
 
 def profile(axis: KvAxisPolicyV1 = KvAxisPolicyV1.PER_TOKEN, **changes: Any) -> Any:
-    made = KvCompressionProfileV1.from_parts(
-        "test",
+    made = kv_profile(
         SHAPE,
-        QUANTIZER.profile,
+        page_tokens=2,
+        encoded_bytes=64,
+        fib_profile=QUANTIZER.profile,
         codebook_digest=QUANTIZER.codebook_digest,
         rotation_digest=QUANTIZER.codebook.rotation_digest,
         axis_policy=axis,
-        page_geometry=KvPageGeometryV1.new(2, 8, 64),
     )
     return dataclasses.replace(made, **changes)
 
@@ -181,7 +162,7 @@ def test_tensors_have_the_size_of_the_shape() -> None:
 @pytest.mark.parametrize("name", ["codebook_digest", "rotation_digest"])
 def test_profiles_name_the_tables(name: str) -> None:
     """A profile that names another codebook or rotation is refused, before anything is coded."""
-    other = profile(**{name: "blake3:" + 64 * "0"})
+    other = profile(**{name: ZERO})
     for call in (encode, lambda of: decode_tensor(SHAPE, of, PAGES, QUANTIZER)):
         assert refused(ProfileError, "E402", call, other).pointer == f"/{name}"
 
@@ -200,9 +181,9 @@ def test_tables_are_those_of_the_profile() -> None:
         {"page_id": 1},
         {"token_start": 2},
         {"token_count": 1},
-        {"profile_digest": "blake3:" + 64 * "0"},
-        {"shape_digest": "blake3:" + 64 * "0"},
-        {"source_tensor_digest": "blake3:" + 64 * "0"},
+        {"profile_digest": ZERO},
+        {"shape_digest": ZERO},
+        {"source_tensor_digest": ZERO},
         {"page_geometry": KvPageGeometryV1.new(3, 8, 64)},
         {"raw_fallback_blocks": 1},
         {"encoded_blocks": PAGES[0].encoded_blocks[:-1]},
