@@ -1,7 +1,7 @@
-"""peers: kvq's codecs next to other packages, on the same keys and values in the same rounds.
+"""peers: kvq's codecs next to other packages, on the same keys and values in the same run.
 
-Each package runs in a process of its own (worker.py), one process at a time. A is measured in
-every process just before a method, on the same blocks, so ratios to A compare across processes.
+Each package runs in a process of its own (worker.py), one process after the other. A is measured
+in every process just before a method, on the same blocks, so ratios to A compare across processes.
 Sizes are of what a decoder needs, scales and zero points included; held_bits is what the package
 keeps in memory. Errors are those of what it gives back, in float64.
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,17 +71,15 @@ def measure(capture: blocks.Capture, count: int, chosen: list[str]) -> dict[str,
     versions: dict[str, str] = {}
     failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
-    with _workers(capture, chosen, failed) as workers:
-        for worker in workers:
-            told = worker.ask()
-            if "error" in told:
-                failed[worker.module] = told["error"]
-                continue
-            versions |= told["versions"]
-            rows += _prepared(worker, told["methods"], failed)
-        _rounds(rows, count, failed)
-        for row in rows:
-            _summarise(row)
+    for worker in _workers(capture, chosen, failed):
+        told = worker.ask()
+        if "error" in told:
+            failed[worker.module] = told["error"]
+            continue
+        versions |= told["versions"]
+        found = list(_prepared(worker, told["methods"], failed))
+        _rounds(found, count, failed)
+        rows += map(_summarised, found)
     rows = [row for row in rows if "encode_mb_s" in row]
     return {
         "capture": capture.name,
@@ -95,16 +93,15 @@ def measure(capture: blocks.Capture, count: int, chosen: list[str]) -> dict[str,
     }
 
 
-@contextmanager
 def _workers(
     capture: blocks.Capture, chosen: list[str], failed: dict[str, str]
-) -> Iterator[list[Process]]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kvq-bench-")))
+) -> Iterator[Process]:
+    """One after the other: together they would not fit into memory."""
+    with tempfile.TemporaryDirectory(prefix="kvq-bench-") as name:
+        folder = Path(name)
         for role, each in capture.roles.items():
             np.save(folder / f"{role}.npy", each)
             np.save(folder / f"{role}.fresh.npy", blocks.repeated(each))
-        workers = []
         for module, ours in MODULES.items():
             if chosen and module not in chosen:
                 continue
@@ -113,9 +110,10 @@ def _workers(
                 failed[module] = "no .venv-peers: make bench-peers"
                 continue
             worker = Process(module, python, folder, capture.heads)
-            stack.callback(worker.close)
-            workers.append(worker)
-        yield workers
+            try:
+                yield worker
+            finally:
+                worker.close()
 
 
 def _prepared(
@@ -149,12 +147,12 @@ def _rounds(rows: list[dict[str, Any]], count: int, failed: dict[str, str]) -> N
                 row["spent"].append(spent)
 
 
-def _summarise(row: dict[str, Any]) -> None:
+def _summarised(row: dict[str, Any]) -> dict[str, Any]:
     """Medians in place of what rounds gave."""
     del row["worker"]
     spent = row.pop("spent")
     if not spent:
-        return
+        return row
     casts = [each["cast"] for each in spent]
     row["cast_ns"] = rounds.nanoseconds(casts, 1)
     for way in verdict.WAYS:
@@ -162,3 +160,4 @@ def _summarise(row: dict[str, Any]) -> None:
         row[f"{way}_mb_s"] = rounds.megabytes(times, HALF)
         row[f"{way}_least_ns"] = round(min(times) * 1e9, 4)
         row[f"{way}_per_cast"] = round(rounds.ratio(times, casts), 3)
+    return row

@@ -73,6 +73,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E803": (EXPECTATION, "root differs from the expected one"),
     "E804": (EXPECTATION, "file is larger, or the ratio smaller, than allowed"),
     "E805": (EXPECTATION, "container does not come from this capture"),
+    "E806": (EXPECTATION, "quality budget is not kept"),
     "E999": (BUG, "a bug in kvq"),
 }
 

@@ -21,17 +21,19 @@ from typing import TypeAlias
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.header import Header
+from kvq_cli.container import chunk
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
-from kvq_cli.profile import Entropy, Profile, Storage
+from kvq_cli.profile import Entropy, Profile, Storage, load_budget
 from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
+from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.choose import Choice, choose_profiles
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
@@ -44,12 +46,14 @@ from kvq_cli.steps.inputs import (
     default_target,
     open_reader,
 )
+from kvq_cli.steps.kept import held_to_budgets
 from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.plan import Plan, make_plan
 from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import new_target, source_target
+from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
 
@@ -67,13 +71,18 @@ def compress(
     meta: Mapping[str, str] | None = None,
     shape: str | Path | None = None,
     layout: str | None = None,
+    queries: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
 ) -> reports.CompressReport:
-    """Write a container of the capture; without a profile nothing is lost."""
+    """Write a container of the capture; without a profile nothing is lost.
+
+    What a profile's budget bounds is measured first, with the capture's own queries, or those
+    named: a file, or "self".
+    """
     path = Path(source)
     out = Path(target) if target is not None else default_target(path)
     # A pipe is read to its end before the output is opened.
@@ -83,6 +92,9 @@ def compress(
         choices = choose_profiles(profiles, shapes_of(capture))
         storage = _storage(choices, level, alignment)
         plan = make_plan(capture, choices, storage, read_codebooks(codebooks))
+        plan = kept_to_budget(plan, queries, threads, progress)
+        if queries is not None and plan.quality is None:
+            raise UsageError("E101", "--queries: no profile has a budget to measure for")
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         tally = reports.Tally()
         end = write_container(plan, output.write, threads, tally=tally, progress=progress)
@@ -105,6 +117,8 @@ def write_container(
     with workers(threads, encoder.room) as pool:
         for front in encoder.front():
             writer.append(front)
+        if plan.quality is not None:
+            writer.append_note(chunk.QUAL, plan.quality)
         for batch in in_order(pool, encoder.encode_batch, batches(plan.pages())):
             for page in batch:
                 writer.append_page(page.coded, page.record, page.source_digest)
@@ -162,24 +176,39 @@ def verify(
     *,
     expected: expect.Expected | None = None,
     against: str | Path | None = None,
+    queries: str | Path | None = None,
+    budget: str | Path | None = None,
     quick: bool = False,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.VerifyReport:
-    """Check every digest, then what is expected; broken expectations are in the report."""
+    """Check every digest, then what is expected; broken expectations are in the report.
+
+    Quality budgets, that of the profile and a further one, are held against what the container
+    says of itself; next to its capture, what they bound is measured again.
+    """
     path = Path(source)
-    if quick and against:
-        raise UsageError("E101", "--quick reads no pages, so --against has nothing to compare")
+    if quick and (against or budget):
+        raise UsageError("E101", "--quick reads no pages, so there is nothing to compare")
+    if queries and not against:
+        raise UsageError("E101", "--queries measures again, which needs --against")
+    further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
         capture = stack.enter_context(capture_input(Path(against))) if against else None
         compared = expect.Comparison(capture)
+        worst: Found = {}
+        broken: list[expect.Broken] = []
+        notes: list[str] = []
         if quick:
             end = check_stored(reader, pool, progress)
         else:
             end = read_all(reader, pool, compared.begin, progress)
             compared.finish()
-        found = expect.find_broken(reader.manifest, end, expected or expect.Expected())
+            worst, broken, notes = held_to_budgets(
+                reader, compared, capture, further, queries, threads, progress
+            )
+        broken += expect.find_broken(reader.manifest, end, expected or expect.Expected())
         return reports.VerifyReport(
             path=str(path),
             pages=end.pages,
@@ -187,7 +216,9 @@ def verify(
             content_root=text(end.content_root),
             file_root=text(end.file_root),
             quick=quick,
-            broken=(*found, *compared.broken),
+            quality={name: each.to_json() for name, each in worst.items()},
+            broken=(*broken, *compared.broken),
+            notes=tuple(notes),
         )
 
 
@@ -216,6 +247,7 @@ def stats(
             fd = stack.enter_context(spool())
             choices = choose_profiles(profiles, shapes_of(capture))
             plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
+            plan = kept_to_budget(plan, queries, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)

@@ -121,6 +121,15 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
             }
         ),
     ),
+    "budget-with-a-ladder": (
+        "rungs for one role or both, codecs written out",
+        document(
+            budget={
+                "max_attention_tv": 0.02,
+                "ladder": [{"codec": "int8"}, {"role": "key", "codec": {"name": "fp8_e4m3"}}],
+            }
+        ),
+    ),
     "budget-without-bounds": (
         "a budget without a bound is none",
         document(budget={"on_violation": "fail_closed"}),
@@ -256,6 +265,13 @@ PUT: list[tuple[str, Any, str, str | None]] = [
     ("/budget/min_attention_cosine", 1.01, "E401", None),
     ("/budget/min_attention_cosine", -1.01, "E401", None),
     ("/budget/on_violation", "raw", "E401", None),
+    ("/budget/ladder", {"codec": "int8"}, "E401", None),
+    ("/budget/ladder", ["int8"], "E401", "/budget/ladder/0"),
+    ("/budget/ladder", [{"role": "key"}], "E401", "/budget/ladder/0"),
+    ("/budget/ladder", [{"codec": "int8", "layers": []}], "E401", "/budget/ladder/0/layers"),
+    ("/budget/ladder", [{"codec": "int9"}], "E503", "/budget/ladder/0/codec"),
+    ("/budget/ladder", [{"codec": "int8", "role": "query"}], "E401", "/budget/ladder/0/role"),
+    ("/budget/ladder", 17 * [{"codec": "int8"}], "E404", None),
     ("/fixed_rate", 1, "E401", None),
     ("/fixed_rate", "true", "E401", None),
     ("/calibration_digest", "", "E401", None),

@@ -34,6 +34,10 @@ def compress(
     ] = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
     layout: Annotated[str | None, typer.Option("--layout", help="Layout of the capture.")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
+    ] = None,
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
     output: options.Output = None,
@@ -69,6 +73,7 @@ def compress(
             meta=told,
             shape=shape,
             layout=layout,
+            queries=queries,
             level=level,
             alignment=align,
             threads=threads,

@@ -34,6 +34,13 @@ def verify(
     against: Annotated[
         str | None, typer.Option("--against", help="Capture that it must come from.")
     ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option("--queries", help="Queries to measure attention with again: a file, or self."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="JSON of quality bounds that must hold.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Stored digests only; decode nothing.")
     ] = False,
@@ -92,6 +99,8 @@ def verify(
                 max_bytes=max_bytes,
             ),
             against=against,
+            queries=queries,
+            budget=budget,
             quick=quick,
             threads=threads,
             progress=render.progress(common, name),

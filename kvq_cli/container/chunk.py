@@ -31,6 +31,7 @@ TABL: Final = b"TABL"
 TENS: Final = b"TENS"
 PAGE: Final = b"PAGE"
 INDX: Final = b"INDX"
+QUAL: Final = b"qual"
 KNOWN: Final = (HEAD, TABL, TENS, PAGE, INDX)
 
 

@@ -46,6 +46,10 @@ class Writer:
             self._content.update(coded.packed_digest)
         self._append(coded.type, coded.payload, coded.payload_digest, coded.packed)
 
+    def append_note(self, kind: bytes, payload: bytes) -> None:
+        """An ancillary chunk, which content_root does not know."""
+        self._append(kind, payload, plain(payload), len(payload))
+
     def append_page(self, coded: Coded, record: PageRecord, source_digest: bytes) -> None:
         """The next page; the order is checked."""
         self._coverage.add(record)

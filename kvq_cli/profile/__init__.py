@@ -9,7 +9,13 @@ Spec: formats/profile.md.
 
 from __future__ import annotations
 
-from kvq_cli.profile.builtin import builtin_names, load_object, load_profile, read_profile
+from kvq_cli.profile.builtin import (
+    builtin_names,
+    load_budget,
+    load_object,
+    load_profile,
+    read_profile,
+)
 from kvq_cli.profile.caution import cautions
 from kvq_cli.profile.model import (
     BOUNDS,
@@ -20,6 +26,7 @@ from kvq_cli.profile.model import (
     Profile,
     Protected,
     Rule,
+    Rung,
     Storage,
 )
 from kvq_cli.profile.parse import parse_profile
@@ -37,10 +44,12 @@ __all__ = [
     "Range",
     "Rule",
     "Run",
+    "Rung",
     "Storage",
     "builtin_names",
     "cautions",
     "codec_table",
+    "load_budget",
     "load_object",
     "load_profile",
     "pages",

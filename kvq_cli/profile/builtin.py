@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from kvq_cli import jsontext
+from kvq_cli.contract.fields import Fields
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.objects import ContractObject, read_object
 from kvq_cli.errors import FileError, ProfileError, UsageError
-from kvq_cli.profile.model import SCHEMA, Profile
-from kvq_cli.profile.parse import parse_profile
+from kvq_cli.profile.model import SCHEMA, Budget, Profile
+from kvq_cli.profile.parse import parse_profile, read_budget
 
 FOLDER: Final = Path(__file__).parent.parent / "profiles"
 MAX_BYTES: Final = 1 << 20
@@ -50,6 +51,20 @@ def load_object(source: str | Path) -> Profile | ContractObject:
     if isinstance(source, Path) or _is_path(source):
         return read_any(_read(Path(source)))
     return read_any(_read(FOLDER / f"{_name(source)}{SUFFIX}"))
+
+
+def load_budget(source: str | Path) -> Budget:
+    """The budget in a file: its members alone, or a profile that has one."""
+    data = _read(Path(source))
+    told = jsontext.loads(data, limit=MAX_BYTES)
+    if isinstance(told, dict) and {"schema", "schema_version"}.isdisjoint(told):
+        budget = read_budget(Fields(told))
+    else:
+        profile = read_any(data)
+        budget = profile.budget if isinstance(profile, Profile) else None
+    if budget is None:
+        raise ProfileError("E401", f"{source}: no bound of a quality budget")
+    return budget
 
 
 def _name(asked: str) -> str:

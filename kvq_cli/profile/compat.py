@@ -14,7 +14,7 @@ nothing: whoever compresses a capture asks each role's own profile.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.fib_quant import FibQuant
@@ -58,7 +58,7 @@ def from_kv_profile(kv_profile: KvCompressionProfileV1, shape: KvTensorShapeV1) 
         ),
         protected=_protected(kv_profile),
         fallback=Fallback(kv_profile.fallback_policy.mode),
-        budget=_budget(kv_profile.quality_budget),
+        budget=budget_of(kv_profile.quality_budget),
         calibration_digest=calibration if is_text(calibration) else None,
         tables=tables,
     )
@@ -128,10 +128,11 @@ def _joined(numbers: Iterable[int]) -> tuple[Range, ...]:
     return tuple(ranges)
 
 
-def _budget(budget: KvQualityBudgetV1) -> Budget | None:
+def budget_of(budget: KvQualityBudgetV1) -> Budget | None:
+    """The same bounds; None without one."""
     if not budget.has_any_metric:
         return None
-    bounds = {metric: _bound(getattr(budget, metric)) for metric in METRICS}
+    bounds: dict[str, Any] = {metric: _bound(getattr(budget, metric)) for metric in METRICS}
     return Budget(**bounds, on_violation=Fallback(budget.fallback_on_violation))
 
 

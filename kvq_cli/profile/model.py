@@ -62,7 +62,7 @@ class Rule:
             "layers": ranges_to_json(self.layers),
             "heads": ranges_to_json(self.heads),
             "tokens": ranges_to_json(self.tokens),
-            "codec": {"name": self.codec.name} | codec_to_json(self.codec)["params"],
+            "codec": _codec_json(self.codec),
         }
 
 
@@ -85,6 +85,20 @@ class Protected:
 
 
 @record
+class Rung:
+    """A codec that pages get before they stay raw; a role that is None means both."""
+
+    codec: Codec
+    role: Role | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "role": None if self.role is None else self.role.word,
+            "codec": _codec_json(self.codec),
+        }
+
+
+@record
 class Budget:
     """Bounds on measured quality, per layer and query head; at least one is not None."""
 
@@ -94,14 +108,16 @@ class Budget:
     max_value_aggregation_mse: float | None = None
     max_relative_mse: float | None = None
     min_attention_cosine: float | None = None
+    ladder: tuple[Rung, ...] = ()
     on_violation: Fallback = Fallback.KEEP_RAW
 
     def to_json(self) -> dict[str, Any]:
         bounds = {bound: getattr(self, bound) for bound in BOUNDS}
-        return bounds | {"on_violation": self.on_violation.value}
+        ladder = [rung.to_json() for rung in self.ladder]
+        return bounds | {"ladder": ladder, "on_violation": self.on_violation.value}
 
 
-BOUNDS: Final = tuple(field.name for field in fields(Budget) if field.name != "on_violation")
+BOUNDS: Final = tuple(field.name for field in fields(Budget) if field.name[:4] in ("max_", "min_"))
 
 
 @record
@@ -141,6 +157,11 @@ class Profile:
         if not (self.rules and self.rules[-1].matches_everything):
             raise ValueError("the last rule of a profile matches everything")
 
+    def ladder(self, role: Role) -> tuple[Codec, ...]:
+        """What pages of a role get, one after the other, while they break the budget."""
+        rungs = self.budget.ladder if self.budget else ()
+        return tuple(rung.codec for rung in rungs if rung.role in (None, role))
+
     def to_json(self) -> dict[str, Any]:
         """The normal form; parse_profile gives the same profile back."""
         return {
@@ -165,3 +186,8 @@ class Profile:
 
     def digest(self) -> str:
         return json_digest(SCHEMA, jsontext.canonical(self.content_json()))
+
+
+def _codec_json(codec: Codec) -> dict[str, Any]:
+    params: dict[str, Any] = codec_to_json(codec)["params"]
+    return {"name": codec.name} | params

@@ -26,6 +26,7 @@ from kvq_cli.profile.model import (
     Profile,
     Protected,
     Rule,
+    Rung,
     Storage,
 )
 from kvq_cli.profile.ranges import limit_length, read_ranges, read_selector
@@ -38,6 +39,7 @@ MAX_DESCRIPTION: Final = 2000  # characters
 MAX_PAGE_TOKENS: Final = 65536
 # Room for a rule per layer and head of the largest models (128 layers, 8 heads, 2 roles).
 MAX_RULES: Final = 4096
+MAX_RUNGS: Final = 16
 MAX_LEVEL: Final = 22
 MAX_ALIGNMENT: Final = 1 << 21
 MIN_ALIGNMENT: Final = 64
@@ -55,7 +57,7 @@ def parse_profile(value: Any) -> Profile:
         rules=_rules(fields),
         protected=_protected(fields),
         fallback=fields.optional(fields.choice, "fallback", Fallback) or Fallback.KEEP_RAW,
-        budget=_budget(fields),
+        budget=_member_budget(fields),
         fixed_rate=fixed_rate,
         calibration_digest=_calibration_digest(fields),
         storage=_storage(fields, fixed_rate=fixed_rate),
@@ -152,16 +154,28 @@ def _protected(fields: Fields) -> Protected:
     return protected
 
 
-def _budget(fields: Fields) -> Budget | None:
-    if not fields.has("budget"):
-        return None
-    members = fields.object("budget")
+def _member_budget(fields: Fields) -> Budget | None:
+    return read_budget(fields.object("budget")) if fields.has("budget") else None
+
+
+def read_budget(members: Fields) -> Budget | None:
+    """The budget that an object states; None without a bound."""
     bounds = {bound: members.optional(_bound, bound, members) for bound in BOUNDS}
+    ladder: tuple[Rung, ...] = ()
+    if members.has("ladder"):
+        limit_length(members, "ladder", MAX_RUNGS)
+        ladder = tuple(_rung(each) for each in members.objects("ladder"))
     on_violation = members.optional(members.choice, "on_violation", Fallback)
     members.done()
     if all(bound is None for bound in bounds.values()):
         return None
-    return Budget(**bounds, on_violation=on_violation or Fallback.KEEP_RAW)
+    return Budget(**bounds, ladder=ladder, on_violation=on_violation or Fallback.KEEP_RAW)
+
+
+def _rung(fields: Fields) -> Rung:
+    rung = Rung(role=_role(fields), codec=_codec(fields))
+    fields.done()
+    return rung
 
 
 def _bound(key: str, fields: Fields) -> float:

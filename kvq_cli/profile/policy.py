@@ -79,9 +79,10 @@ def pages(run: Run, page_tokens: int) -> tuple[Span, ...]:
 
 
 def codec_table(*profiles: Profile) -> tuple[Codec, ...]:
-    """Every codec the profiles may use, once: raw, then in order of first mention."""
-    mentioned = (rule.codec for profile in profiles for rule in profile.rules)
-    return tuple(dict.fromkeys((RAW, *mentioned)))
+    """Every codec the profiles may use, once: raw, those of rules, those of ladders."""
+    rules = [rule.codec for profile in profiles for rule in profile.rules]
+    rungs = [rung.codec for profile in profiles if profile.budget for rung in profile.budget.ladder]
+    return tuple(dict.fromkeys((RAW, *rules, *rungs)))
 
 
 def _claims(

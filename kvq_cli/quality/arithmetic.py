@@ -9,9 +9,8 @@ bits as keep every partial sum below 2**53, and scales back by powers of two, wh
 
     bits of a factor = (53 - ceil(log2(length))) / 2        23 for rows of 128
 
-Elementwise operations need no second kind: IEEE says what they give. `exp` of NumPy does not
-belong to them, so both kinds take the one here: ln 2 in two parts, and a Taylor polynomial on
-|r| <= ln 2 / 2, whose error is below 2**-52.
+Elementwise operations need no second kind: IEEE says what they give. NumPy's `exp` does not
+belong to them; that of EXACT takes ln 2 off in two parts, and a Taylor polynomial of the rest.
 """
 
 from __future__ import annotations
@@ -32,27 +31,37 @@ _LOG2_E: Final = 1.4426950408889634
 _LN2_HIGH: Final = 6.93147180369123816490e-01  # 33 bits, so that k times it is exact
 _LN2_LOW: Final = 1.90821492927058770002e-10
 _LEAST: Final = -708.0  # below, exp is no normal number; 0 is near enough
-_TERMS: Final = tuple(1 / math.factorial(n) for n in range(13, -1, -1))
+_MAGIC: Final = 1.5 * 2.0**52
+_TERMS: Final = tuple(1 / math.factorial(n) for n in range(9, -1, -1))
 
 
 class Arithmetic(NamedTuple):
-    """How rows are multiplied, and how numbers are summed along the last axis."""
+    """How rows are multiplied, numbers summed along the last axis, and powers of e taken."""
 
     product: Callable[[Floats, Floats], Floats]  # (…, m, n) and (…, p, n) to (…, m, p)
     total: Callable[[Floats], Floats]
+    exp: Callable[[Floats], Floats]  # of numbers of at most 0
 
 
-def exp(numbers: Floats) -> Floats:
-    """e to the power of numbers of at most 0; -inf gives 0."""
+def _exact_exp(numbers: Floats) -> Floats:
+    """e to the power of numbers of at most 0, within 1e-11 of it; -inf gives 0."""
     held = np.maximum(numbers, _LEAST)
-    powers = np.rint(held * _LOG2_E)
-    rest = held - powers * _LN2_HIGH
-    rest -= powers * _LN2_LOW
-    found = np.full_like(rest, _TERMS[0])
-    for term in _TERMS[1:]:
-        found *= rest
+    # The sum's last bits are the integer next to what was added.
+    shifted = held * _LOG2_E
+    shifted += _MAGIC
+    powers = shifted - _MAGIC
+    held -= powers * _LN2_HIGH
+    powers *= _LN2_LOW
+    held -= powers
+    found = held * _TERMS[0]
+    for term in _TERMS[1:-1]:
         found += term
-    found *= ((powers.astype(np.int64) + 1023) << 52).view(np.float64)
+        found *= held
+    found += _TERMS[-1]
+    bits = shifted.view(np.int64)
+    bits += 1023
+    bits <<= 52
+    found *= bits.view(np.float64)
     found[numbers < _LEAST] = 0.0
     return found
 
@@ -90,5 +99,5 @@ def _integers(rows: Floats, bits: int) -> tuple[Floats, Floats]:
     return np.rint(rows * np.ldexp(1.0, bits - exponents)), np.ldexp(1.0, exponents - bits)
 
 
-FLOATS: Final = Arithmetic(_float_product, _float_total)
-EXACT: Final = Arithmetic(_exact_product, _exact_total)
+FLOATS: Final = Arithmetic(_float_product, _float_total, np.exp)
+EXACT: Final = Arithmetic(_exact_product, _exact_total, _exact_exp)

@@ -23,6 +23,7 @@ from kvq_cli.container.records import PageRecord, read_page_record, read_piece_r
 from kvq_cli.errors import ContainerError, KvqError
 from kvq_cli.steps.pages import OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.tables import load_tables
+from kvq_cli.steps.verdict import Quality, read_quality
 from kvq_cli.steps.work import Progress, in_batches, in_order
 
 BATCH: Final = 1 << 22  # packed bytes in one job
@@ -44,6 +45,9 @@ class Visitor:
     def leaf(self, payload: memoryview, offset: int) -> None:
         """The index leaf of the pages since the last one; likewise."""
 
+    def quality(self, told: Quality) -> None:
+        """What the container says of its quality; likewise."""
+
 
 class _Seen(NamedTuple):
     """What the audit needs of a chunk, without its planes."""
@@ -53,6 +57,7 @@ class _Seen(NamedTuple):
     record: PageRecord | None = None
     piece: tuple[int, int, int] | None = None
     packed: bytes | None = None
+    quality: Quality | None = None
     found: Any = None
 
 
@@ -132,8 +137,10 @@ def check_stored(reader: Reader, pool: Executor | None, progress: Progress) -> F
 
 
 def _index_or_skipped(reader: Reader, each: Chunk) -> _Seen:
-    """The payload of an index chunk; of any other only that its digest holds."""
+    """The payload of an index chunk, and what was measured; of others that their digest holds."""
     payload = reader.load(each)
+    if each.header.type == chunk.QUAL:
+        return _Seen(each.header, quality=read_quality(bytes(payload), each.header.offset))
     return _Seen(each.header, payload=bytes(payload) if each.header.type == chunk.INDX else None)
 
 
@@ -167,6 +174,8 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
             audit.root(header, payload)
     elif header.ancillary:
         audit.ancillary(header)
+        if seen.quality is not None:
+            visitor.quality(seen.quality)
     else:
         raise ContainerError("E304", f"misplaced {header.type.decode()} chunk", header.offset)
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -25,10 +25,9 @@ from kvq_cli.quality.distortion import rounded
 from kvq_cli.steps.opened import Container
 from kvq_cli.steps.probe import Probe, probe_of, read_wide
 from kvq_cli.steps.reports import StatsReport
+from kvq_cli.steps.trial import FEW, few
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Role
-
-BLOCK: Final = 1 << 20  # elements of a role at a time
 
 Place = tuple[int, LayerShape]  # batch entry and layer
 
@@ -42,12 +41,14 @@ class LayerReader:
         self._rope = probe.rope(self._layer)
 
     def cuts(self) -> list[tuple[int, int]]:
-        """Token ranges, those of the pages of keys where these are not too large."""
+        """Token ranges: all in one, or those of the pages of keys where these are not too large."""
         layer = self._layer
-        starts = self._container.page_starts(Role.KEY, layer.layer, self._batch)
+        if few(layer):
+            return [(0, layer.tokens)]
+        pages = self._container.page_places(Role.KEY, layer.layer, self._batch)
         channels = max(shape[0] for shape in (layer.key, layer.value) if shape)
-        most = max(1, BLOCK // (layer.heads * channels))
-        edges = sorted({*starts, *range(0, layer.tokens, most)})
+        most = max(1, FEW // (layer.heads * channels))
+        edges = sorted({*(start for start, _, _ in pages), *range(0, layer.tokens, most)})
         return list(zip(edges, [*edges[1:], layer.tokens], strict=True))
 
     def read(self, role: Role, start: int, stop: int) -> tuple[Floats, Floats]:
@@ -110,7 +111,8 @@ def attention_rows(
     found: dict[int, list[tuple[int, Drift]]] = {}
     done, total = 0, sum(_elements(layer) for _, layer in places)
     for (_, layer), drifted in zip(places, in_order(pool, drift, places), strict=True):
-        found.setdefault(layer.layer, []).append(drifted)
+        if drifted[0]:  # somebody sees the layer
+            found.setdefault(layer.layer, []).append(drifted)
         done += _elements(layer)
         progress(done, total)
     return list(_rows(found))

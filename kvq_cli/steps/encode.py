@@ -86,7 +86,7 @@ class Encoder:
     def encode(self, planned: PagePlan) -> list[EncodedPage]:
         """One page, or one a head where the codec cannot hold all of it."""
         page = self._read([planned])
-        codec, reason = self._codec_for(planned, page.spec)
+        codec, reason = settled_codec(planned, planned.codec)
         try:
             return [self._encoded(page, planned.record, codec, reason)]
         except CodecError as refusal:
@@ -97,7 +97,7 @@ class Encoder:
     def _encode_group(self, group: Sequence[PagePlan]) -> list[EncodedPage]:
         """Pages of one kind, stacked along the heads, which codecs treat each for itself."""
         spec = _spec(group[0])
-        codec, reason = self._codec_for(group[0], spec)
+        codec, reason = settled_codec(group[0], group[0].codec)
         layout = codec.layout(spec)
         sizes = packed_sizes(layout)
         stacked = all(plane.axes.startswith("H") for plane in layout)
@@ -126,14 +126,6 @@ class Encoder:
         read_blocks(self._source, map(_block, group, places))
         return Page(replace(spec, heads=len(bits)), bits)
 
-    @staticmethod
-    def _codec_for(planned: PagePlan, spec: PageSpec) -> tuple[Codec, Reason]:
-        codec, profile = planned.codec, planned.profile
-        larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
-        if larger and not profile.fixed_rate:
-            return RAW, Reason.LARGER
-        return codec, planned.record.reason
-
     def _single(self, page: Page, at: int, planned: PagePlan, refusal: CodecError) -> EncodedPage:
         """One head of a page that was refused: encoded if it can be, raw otherwise."""
         # The page lives in scratch that encoding does not touch.
@@ -158,6 +150,15 @@ class Encoder:
     ) -> EncodedPage:
         coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
         return EncodedPage(coded, record, plain(bits), len(bits))
+
+
+def settled_codec(planned: PagePlan, codec: Codec) -> tuple[Codec, Reason]:
+    """What becomes of a page that shall have this codec: raw where that is no larger."""
+    spec = _spec(planned)
+    larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
+    if larger and not planned.profile.fixed_rate:
+        return RAW, Reason.LARGER
+    return codec, planned.record.reason
 
 
 def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:

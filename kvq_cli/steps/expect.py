@@ -14,6 +14,7 @@ import numpy as np
 from kvq_cli.capture import Capture
 from kvq_cli.capture.header import Header
 from kvq_cli.capture.slab import read_rows
+from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.index import read_leaf
@@ -28,6 +29,7 @@ from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
+from kvq_cli.steps.verdict import Quality
 from kvq_cli.words import Role
 
 MOST: Final = 8  # differences that are named
@@ -79,6 +81,7 @@ class Comparison(Visitor):
         self._capture = capture
         self._digests: list[bytes | None] = []
         self.broken: list[Broken] = []
+        self.told: Quality | None = None
 
     def begin(self, opener: PageOpener, head: Header) -> Comparison:
         self._opener = opener
@@ -123,7 +126,7 @@ class Comparison(Visitor):
     def took(self, header: ChunkHeader, found: Any) -> None:
         if isinstance(found, str):
             self._differs(f'tensor "{found}" is not the one in the capture')
-        elif header.type == b"PAGE":
+        elif header.type == chunk.PAGE:
             self._digests.append(found)
 
     def leaf(self, payload: memoryview, offset: int) -> None:
@@ -141,6 +144,9 @@ class Comparison(Visitor):
                     f"{key.role.word}, batch {key.batch}, layer {key.layer}, heads {list(heads)}, "
                     f"tokens {key.start}:{key.stop} do not come from this capture"
                 )
+
+    def quality(self, told: Quality) -> None:
+        self.told = told
 
     def finish(self) -> None:
         """A capture that holds more than the container is another capture."""

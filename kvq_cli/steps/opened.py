@@ -125,9 +125,12 @@ class Container:
             out[np.ix_(np.asarray(wanted), order[first:last])] = rows
         return out if dtype in (None, DType.BF16) else out.view(f"<f{target.size}")
 
-    def page_starts(self, role: Role, layer: int, batch: int = 0) -> list[int]:
-        """The first tokens of the pages of a layer, ascending, each once."""
-        return sorted({entry.record.key.start for entry in self._pages[role, batch, layer]})
+    def page_places(
+        self, role: Role, layer: int, batch: int = 0
+    ) -> list[tuple[int, int, tuple[int, ...]]]:
+        """The token range and the heads of each page of a layer, in their order."""
+        keys = (entry.record.key for entry in self._pages[role, batch, layer])
+        return [(key.start, key.stop, self.manifest.head_sets[key.head_set]) for key in keys]
 
     def close(self) -> None:
         self._source.close()

@@ -6,8 +6,10 @@ Spec: formats/container.md, sections "Header" and "Page order and coverage".
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli import __version__
@@ -25,11 +27,12 @@ from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
+from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
-from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Role, TableSpec
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Reason, Role, TableSpec
 
 
 @record
@@ -59,6 +62,9 @@ class Plan:
     tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
     notes: tuple[str, ...]
+    # What a budget made of pages, by role, batch entry and layer: a level for each page and head.
+    levels: Mapping[tuple[Role, int, int], NDArray[np.int64]] = field(default_factory=dict)
+    quality: bytes | None = None  # what was measured for it
 
     @property
     def largest_page(self) -> int:
@@ -82,10 +88,38 @@ class Plan:
                 for run in self.runs[role, layer]
                 for start, stop in pages(run, profile.page_tokens)
             ]
+            planned = []
             for start, head_set, stop, run in sorted(cuts, key=lambda cut: cut[:2]):
                 key = PageKey(role, batch, layer, start, head_set, stop)
                 record = PageRecord(key, codecs[run.codec], run.reason)
-                yield PagePlan(slab, run.heads, record, run.codec, profile)
+                planned.append(PagePlan(slab, run.heads, record, run.codec, profile))
+            yield from self._kept(planned, role, batch, layer)
+
+    def _kept(self, planned: list[PagePlan], role: Role, batch: int, layer: int) -> list[PagePlan]:
+        """The pages of a layer as a budget has them: split by head where one has another level."""
+        levels = self.levels.get((role, batch, layer))
+        if levels is None:
+            return planned
+        found: list[PagePlan] = []
+        for page, each in zip(planned, levels, strict=True):
+            found += self._split(page, each) if each[list(page.heads)].any() else [page]
+        return sorted(found, key=lambda page: page.record.key)
+
+    def _split(self, page: PagePlan, levels: NDArray[np.int64]) -> Iterator[PagePlan]:
+        """A page for each head, with the codec of its level."""
+        numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}
+        ladder = self.profiles[page.record.key.role].ladder(page.record.key.role)
+        for head in page.heads:
+            codec = level_codec(page.codec, ladder, int(levels[head]))
+            reason = Reason.BUDGET if levels[head] > len(ladder) else page.record.reason
+            key = replace(page.record.key, head_set=numbers[head,])
+            record = PageRecord(key, self.codecs.index(codec), reason)
+            yield replace(page, heads=(head,), record=record, codec=codec)
+
+
+def level_codec(codec: Codec, ladder: Sequence[Codec], level: int) -> Codec:
+    """The codec of a level: the rule's, then those of the ladder, then raw for good."""
+    return (codec, *ladder)[level] if level <= len(ladder) else RAW
 
 
 def make_plan(
@@ -161,10 +195,6 @@ def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> t
 def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -> None:
     for choice in choices:
         name = choice.profile.name
-        if choice.profile.budget is not None:
-            raise ProfileError(
-                "E403", f"{name} has a quality budget, which this version cannot enforce", "/budget"
-            )
         if choice.profile.calibration_digest is not None:
             raise ProfileError(
                 "E403",
@@ -222,6 +252,7 @@ def _head_sets(
     for (role, _), found in treated.items():
         for run in found:
             sets[run.heads] = None
-            if not run.codec.lossless and profiles[role].fallback is Fallback.KEEP_RAW:
+            splits = profiles[role].fallback is Fallback.KEEP_RAW or profiles[role].budget
+            if not run.codec.lossless and splits:
                 single.update(((head,), None) for head in run.heads)
     return tuple(sets | single)

@@ -46,11 +46,7 @@ class Probe:
     capture: Capture
     queries: Queries | None  # None: the capture's own last keys
     kind: str
-
-    @property
-    def digest(self) -> str | None:
-        """Of the queries and of how they look; None where the capture's keys stand in."""
-        return None if self.queries is None else _digest(self.queries)
+    digest: str | None = None  # of the queries; None where the capture's keys stand in
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "digest": self.digest}
@@ -125,16 +121,24 @@ def probe_of(capture: Capture, queries: str | Path | None) -> Iterator[Probe | N
             found, kind = find_queries(source), "file"
             if found is None:
                 raise CaptureError("E208", f'{queries} has no tensor "query"')
-        probe = Probe(capture, found, kind) if found is not None or kind == SELF else None
-        if probe is not None:
-            _check(probe)
+        if found is None and kind != SELF:
+            yield None
+            return
+        probe = Probe(capture, found, kind, _digest(found) if found else None)
+        _check(probe)
         yield probe
+
+
+def read_bits(source: Source, slab: Slab, start: int, stop: int) -> NDArray[Any]:
+    """Rows of all heads."""
+    bits = np.empty((slab.heads, stop - start, slab.channels), slab.dtype.bits)
+    read_rows(source, slab, range(slab.heads), start, stop, bits)
+    return bits
 
 
 def read_wide(source: Source, slab: Slab, start: int, stop: int) -> Floats:
     """Rows of all heads as float64, what is not finite as 0."""
-    bits = np.empty((slab.heads, stop - start, slab.channels), slab.dtype.bits)
-    read_rows(source, slab, range(slab.heads), start, stop, bits)
+    bits = read_bits(source, slab, start, stop)
     return np.nan_to_num(widened(bits, slab.dtype), nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -81,7 +81,9 @@ class VerifyReport(Report):
     content_root: str
     file_root: str
     quick: bool
+    quality: dict[str, dict[str, Any]]  # by bound: value, layer, head, of the worst
     broken: tuple[dict[str, str], ...]  # error_id and message of each broken expectation
+    notes: tuple[str, ...]
 
 
 @record

@@ -7,8 +7,8 @@
 FOLDER/captures holds the sample, and captures of subnormals, zero rows, huge rows, constant
 channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every codec of the
 registry with its defaults, and one for every other variant of tests/support/variants.py: a codec
-that is registered is tested. A codec with tables has a profile, and tables, for each capture. In
-the fast set pages are small and only the sample meets parameters that are not defaults. Jobs are
+that is registered is tested; and one with a quality budget. A codec with tables has a profile,
+and tables, for each capture. In the fast set pages are small and only the sample meets parameters that are not defaults. Jobs are
 cut to BATCH bytes: with kvq's own megabyte a small capture is one job, and threads would change
 nothing.
 
@@ -43,6 +43,17 @@ from kvq_cli.steps import audited, encode
 from support.variants import TABLES, suited, variants
 
 CHANNELS = {"sample": 64, "F16": 80, "BF16": 128, "F32": 128}  # by stem of the capture
+# Some pages of the sample break it, and are raised by what attention to its last keys becomes.
+BUDGETED = {
+    "rules": [{"codec": "int4"}],
+    "budget": {
+        "max_attention_tv": 0.03,
+        "max_topk_disagreement": 0.1,
+        "max_value_aggregation_mse": 0.01,
+        "min_attention_cosine": 0.99,
+        "ladder": [{"codec": "int8"}],
+    },
+}
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "smollm2-sample-4x3x96x64-f16.safetensors"
 
 
@@ -102,6 +113,8 @@ def prepare(folder: Path, *, fast: bool) -> None:
                 continue
             for stem, channels in CHANNELS.items() if every else [("sample", 64)]:
                 keep(profiles, suited(codec, channels), stem)
+    budgeted = {"schema": "kvq_profile_v1", "name": "budgeted", "page_tokens": 32}
+    (profiles / "900-budget-all.json").write_text(json.dumps(budgeted | BUDGETED))
 
 
 def keep(folder: Path, codec: Any, of: str) -> None:

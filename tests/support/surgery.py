@@ -84,6 +84,8 @@ def take_apart(data: bytes) -> dict[str, Any]:
 def part(kind: str, payload: bytes) -> dict[str, Any]:
     if kind == "INDX":
         return {"type": kind, "kind": payload[0], "leaf": payload.hex()}
+    if kind not in RECORDS:
+        return {"type": kind, "payload": payload.hex()}
     size = len(fields(RECORDS[kind], dict.fromkeys(names_of(RECORDS[kind]), 0)))
     count = int.from_bytes(payload[size : size + 4], "little")
     at, planes = size + 8 + 24 * count, []

@@ -126,7 +126,12 @@ documents = st.fixed_dictionaries(
         ),
         "fallback": words,
         "budget": st.fixed_dictionaries(
-            {}, optional=dict.fromkeys(BOUNDS, rate) | {"on_violation": words}
+            {},
+            optional=dict.fromkeys(BOUNDS, rate)
+            | {
+                "on_violation": words,
+                "ladder": st.sampled_from([[], None, [{"codec": "int8"}], ["int8"], [{}]]),
+            },
         ),
         "fixed_rate": st.sampled_from([True, False, None]),
         "calibration_digest": st.sampled_from([None, "blake3:" + "0" * 64, "blake3:" + "0" * 63]),
