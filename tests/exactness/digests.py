@@ -8,9 +8,9 @@ FOLDER/captures holds the sample, and captures of subnormals, zero rows, huge ro
 channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every codec of the
 registry with its defaults, and one for every other variant of tests/support/variants.py: a codec
 that is registered is tested; and one with a quality budget. A codec with tables has a profile,
-and tables, for each capture. In the fast set pages are small and only the sample meets parameters that are not defaults. Jobs are
-cut to BATCH bytes: with kvq's own megabyte a small capture is one job, and threads would change
-nothing.
+and tables, for each capture. In the fast set pages are small and only the sample meets parameters
+that are not defaults. Jobs are cut to BATCH bytes: with kvq's own megabyte a small capture is one
+job, and threads would change nothing.
 
     digests   "capture profile" → content_root, file_root, and BLAKE3 of the restored file, in
               its own dtype and as F32
