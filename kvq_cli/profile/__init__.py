@@ -23,7 +23,7 @@ from kvq_cli.profile.model import (
     Storage,
 )
 from kvq_cli.profile.parse import parse_profile
-from kvq_cli.profile.policy import Run, codec_table, pages, runs
+from kvq_cli.profile.policy import Run, codec_table, page_lengths, pages, runs
 from kvq_cli.profile.ranges import Range
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "codec_table",
     "load_object",
     "load_profile",
+    "page_lengths",
     "pages",
     "parse_profile",
     "read_profile",
