@@ -26,7 +26,7 @@ from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
-from kvq_cli.steps.plan import PagePlan, Plan
+from kvq_cli.steps.plan import PagePlan, Plan, stored_by
 from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
 
@@ -128,11 +128,8 @@ class Encoder:
 
     @staticmethod
     def _codec_for(planned: PagePlan, spec: PageSpec) -> tuple[Codec, Reason]:
-        codec, profile = planned.codec, planned.profile
-        larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
-        if larger and not profile.fixed_rate:
-            return RAW, Reason.LARGER
-        return codec, planned.record.reason
+        fixed_rate = planned.profile.fixed_rate
+        return stored_by(planned.codec, planned.record.reason, spec, fixed_rate=fixed_rate)
 
     def _single(self, page: Page, at: int, planned: PagePlan, refusal: CodecError) -> EncodedPage:
         """One head of a page that was refused: encoded if it can be, raw otherwise."""
