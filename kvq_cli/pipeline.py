@@ -1,10 +1,11 @@
-"""pipeline: the five stories, and what the Python API offers.
+"""pipeline: the stories, and what the Python API offers.
 
     compress     capture → pages → planes → chunks → container
     decompress   container → chunks → planes → pages → safetensors file
     inspect      headers and index, said in words
     verify       every digest, and what is expected of the file
     stats        where the bytes are, and what compression cost
+    plan_stats   where they would be, of a cache that nobody has captured
 
 Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
 crosses one boundary: capture, codecs, container and quality know nothing of each other.
@@ -39,6 +40,7 @@ from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
+from kvq_cli.steps.geometry import Geometry
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
@@ -50,6 +52,7 @@ from kvq_cli.steps.kept import held_to_budgets
 from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.plan import Plan, make_plan
+from kvq_cli.steps.planned import described, free_profile, plan_report
 from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import new_target, source_target
@@ -59,7 +62,7 @@ from kvq_cli.words import DType
 
 ProfileSource: TypeAlias = str | Path | Profile
 
-__all__ = ["compress", "decompress", "inspect", "stats", "verify"]
+__all__ = ["compress", "decompress", "inspect", "plan_stats", "stats", "verify"]
 
 
 def compress(
@@ -262,6 +265,18 @@ def stats(
             end = read_all(reader, pool, measured.begin, progress)
         report = measured.report(str(path), end)
         return with_attention(report, capture, container, queries, threads, progress)
+
+
+def plan_stats(
+    source: ProfileSource, geometry: Geometry, *, codebooks: Sequence[str | Path] = ()
+) -> reports.PlanReport:
+    """What a container of such a cache would take by a profile: computed, nothing is measured."""
+    profile = free_profile(source)
+    capture = described(geometry)
+    choices = choose_profiles([profile], shapes_of(capture))
+    plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
+    name = profile.name if isinstance(source, Profile) else str(source)
+    return plan_report(name, geometry, plan)
 
 
 def _storage(

@@ -9,14 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from kvq_cli.cli import options, render
+from kvq_cli.cli import options, planning, render
 from kvq_cli.cli.loop import each_input
 
 EXAMPLES = """\b
 Examples:
   kvq stats cache.kvq --against cache.safetensors
   kvq stats cache.safetensors --profile int8 --queries self
-  kvq stats cache.safetensors --profile int8 --json"""
+  kvq stats cache.safetensors --profile int8 --json
+  kvq stats --plan --model llama-3.1-8b --tokens 100000 -p int8 -p kivi-2bit"""
 
 PROBES = {"capture": "the capture's", "file": "the file's", "self": "the last keys of each head"}
 METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
@@ -33,7 +34,7 @@ CSV_COLUMNS = (
 def stats(
     inputs: options.Inputs = None,
     profile: Annotated[
-        list[str] | None, typer.Option("-p", "--profile", help="For captures: what if?")
+        list[str] | None, typer.Option("-p", "--profile", help="For captures and --plan: what if?")
     ] = None,
     codebook: Annotated[
         list[str] | None,
@@ -46,7 +47,17 @@ def stats(
         str | None,
         typer.Option("--queries", help="Queries to measure attention with: a file, or self."),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Error rows as CSV.")] = False,
+    plan: planning.Plan = False,
+    model: planning.Model = None,
+    layers: planning.Layers = None,
+    kv_heads: planning.KvHeads = None,
+    tokens: planning.Tokens = None,
+    head_dim: planning.HeadDim = None,
+    batch: planning.Batch = None,
+    dtype: planning.Dtype = None,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Error rows, or those of --plan, as CSV.")
+    ] = False,
     threads: options.Threads = 0,
     json: options.Json = False,
     ndjson: options.NdJson = False,
@@ -59,11 +70,31 @@ def stats(
     null: options.Nul = False,
 ) -> int:
     """Measure a container, or what a profile would make of a capture without keeping it."""
-    from kvq_cli import pipeline
-
     common = options.Common(
         "stats", json, ndjson, quiet, verbose, not no_progress, color, fail_fast
     )
+    geometry = {
+        "model": model,
+        "layers": layers,
+        "kv_heads": kv_heads,
+        "tokens": tokens,
+        "head_dim": head_dim,
+        "batch": batch,
+        "dtype": dtype,
+    }
+    files = {
+        "an input": inputs or None,
+        "--files-from": files_from,
+        "--null": null or None,
+        "--against": against,
+        "--queries": queries,
+    }
+    planning.check_options(geometry, files, plan=plan)
+    if plan:
+        return planning.plan_table(profile or [], codebook or [], geometry, common, csv=csv)
+
+    from kvq_cli import pipeline
+
     names = options.input_names(inputs, files_from, null=null)
 
     def story(name: str) -> Any:
@@ -93,7 +124,7 @@ def stats(
     return each_input(names, story, common, human=human)
 
 
-stats.__doc__ = f"{stats.__doc__}\n\n{EXAMPLES}"
+stats.__doc__ = f"{stats.__doc__}\n\n{planning.ABOUT}\n\n{EXAMPLES}"
 
 
 def _text(report: Mapping[str, Any], common: options.Common) -> None:

@@ -40,6 +40,9 @@ class Codec(Protocol):
         """The tables that encode and decode find in `scratch.tables`."""
         return ()
 
+    def check_spec(self, spec: PageSpec) -> None:
+        """CodecError E501 where no page of this spec can be held, whatever its elements."""
+
     def encode(self, page: Page, scratch: Scratch) -> Planes:
         """The planes, alive in `scratch` until its next use; NonFinite where they cannot be."""
         ...

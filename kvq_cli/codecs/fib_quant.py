@@ -75,10 +75,13 @@ class FibQuant(Codec):
             TableSpec("<f4", (self.size, self.block), self.codebook),
         )
 
-    def layout(self, spec: PageSpec) -> Layout:
+    def check_spec(self, spec: PageSpec) -> None:
         if spec.channels != self.dim:
             found = f"{spec.channels} channels, the rotation has {self.dim}"
             raise CodecError("E501", f"{self.name}: {found}")
+
+    def layout(self, spec: PageSpec) -> Layout:
+        self.check_spec(spec)
         whole = spec.tokens // self.dim if self.axis == "channel" else 0
         rest = spec.tokens - whole * self.dim
         size, token = packed_size(self.blocks, self.width), "R" if whole else "T"

@@ -114,6 +114,11 @@ class Rotated(Codec):
             *self.code_planes((heads, tokens), self._order(spec)),
         )
 
+    def check_spec(self, spec: PageSpec) -> None:
+        if spec.channels > self.most_channels:
+            found = f"{spec.channels} channels, at most {self.most_channels} can be rotated"
+            raise CodecError("E501", f"{self.name}: {found}")
+
     def encode(self, page: Page, scratch: Scratch) -> Planes:
         require_subnormals()
         planes = arrays_for(self.layout(page.spec), scratch)
@@ -164,9 +169,7 @@ class Rotated(Codec):
         return self.order_for(spec.channels)
 
     def _rotation(self, spec: PageSpec) -> Rotation:
-        if spec.channels > self.most_channels:
-            found = f"{spec.channels} channels, at most {self.most_channels} can be rotated"
-            raise CodecError("E501", f"{self.name}: {found}")
+        self.check_spec(spec)
         return rotation(self.rotation, self._order(spec), self.seed)
 
     def _stored(self, norms: NDArray[np.float64]) -> NDArray[Any]:

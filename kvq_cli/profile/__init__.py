@@ -30,7 +30,7 @@ from kvq_cli.profile.model import (
     Storage,
 )
 from kvq_cli.profile.parse import parse_profile
-from kvq_cli.profile.policy import Run, codec_table, pages, runs
+from kvq_cli.profile.policy import Run, codec_table, page_lengths, pages, runs
 from kvq_cli.profile.ranges import Range
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "load_budget",
     "load_object",
     "load_profile",
+    "page_lengths",
     "pages",
     "parse_profile",
     "read_profile",

@@ -12,6 +12,7 @@ the number of rules and not on the size of the capture.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Final, TypeAlias
@@ -76,6 +77,14 @@ def pages(run: Run, page_tokens: int) -> tuple[Span, ...]:
         (max(run.start, at), min(run.stop, at + page_tokens))
         for at in range(first, run.stop, page_tokens)
     )
+
+
+def page_lengths(run: Run, page_tokens: int) -> dict[int, int]:
+    """How many of these pages hold how many tokens, without a look at each."""
+    first = min(page_tokens - run.start % page_tokens, run.stop - run.start)
+    whole, last = divmod(run.stop - run.start - first, page_tokens)
+    lengths = Counter({first: 1}) + Counter({page_tokens: whole}) + Counter({last: 1})
+    return {tokens: count for tokens, count in lengths.items() if tokens}
 
 
 def codec_table(*profiles: Profile) -> tuple[Codec, ...]:

@@ -1,1 +1,1 @@
-"""steps: what the five stories of kvq_cli.pipeline are made of."""
+"""steps: what the stories of kvq_cli.pipeline are made of."""

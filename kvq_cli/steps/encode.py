@@ -26,7 +26,7 @@ from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
-from kvq_cli.steps.plan import PagePlan, Plan
+from kvq_cli.steps.plan import PagePlan, Plan, stored_by
 from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
 
@@ -153,12 +153,9 @@ class Encoder:
 
 
 def settled_codec(planned: PagePlan, codec: Codec) -> tuple[Codec, Reason]:
-    """What becomes of a page that shall have this codec: raw where that is no larger."""
-    spec = _spec(planned)
-    larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
-    if larger and not planned.profile.fixed_rate:
-        return RAW, Reason.LARGER
-    return codec, planned.record.reason
+    """What becomes of a page that shall have this codec."""
+    reason, fixed_rate = planned.record.reason, planned.profile.fixed_rate
+    return stored_by(codec, reason, _spec(planned), fixed_rate=fixed_rate)
 
 
 def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:

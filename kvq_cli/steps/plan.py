@@ -26,13 +26,14 @@ from kvq_cli.container.manifest import (
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
+from kvq_cli.planes import packed_sizes
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
-from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, Reason, Role, TableSpec
+from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, PageSpec, Reason, Role, TableSpec
 
 
 @record
@@ -120,6 +121,14 @@ class Plan:
 def level_codec(codec: Codec, ladder: Sequence[Codec], level: int) -> Codec:
     """The codec of a level: the rule's, then those of the ladder, then raw for good."""
     return (codec, *ladder)[level] if level <= len(ladder) else RAW
+
+
+def stored_by(
+    codec: Codec, reason: Reason, spec: PageSpec, *, fixed_rate: bool
+) -> tuple[Codec, Reason]:
+    """By what a page is stored and why: raw where a lossy codec would take as much."""
+    larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
+    return (RAW, Reason.LARGER) if larger and not fixed_rate else (codec, reason)
 
 
 def make_plan(

@@ -1,6 +1,7 @@
 """reports: what the stories tell, as values and as JSON.
 
 Spec: formats/report.md. Sizes are measured on files; a ratio names what it is measured against.
+Those of a PlanReport are computed, and it says so.
 """
 
 from __future__ import annotations
@@ -108,6 +109,26 @@ class StatsReport(Report):
     probe: dict[str, Any] | None  # whose queries attention was measured with
     attention: list[dict[str, Any]]  # empty without queries
     broken: tuple[dict[str, str], ...]
+    notes: tuple[str, ...]
+
+
+@record
+class PlanReport(Report):
+    path: str  # of the profile
+    computed: bool  # always: nothing of it was measured
+    geometry: dict[str, Any]
+    profiles: tuple[dict[str, Any], ...]
+    pages: int
+    raw_pages: dict[str, int]
+    source_bytes: int
+    float32_bytes: int
+    packed_bytes: int  # of all planes, before entropy coding
+    container_bytes: int
+    ratio: float
+    ratio_against: str
+    bits_per_element: float
+    parts: dict[str, int]  # they sum to container_bytes
+    layers: list[dict[str, Any]]
     notes: tuple[str, ...]
 
 

@@ -34,6 +34,8 @@ CALLS = [
     ("stats %k %d", 3),
     ("stats %c --profile %p", 0),
     ("stats %c --profile nosuchprofile", 2),
+    ("stats --plan --model llama-3.1-8b --tokens 1000 -p int8 -p %p", 0),
+    ("stats --plan --layers 1 --kv-heads 1 --tokens 1 --head-dim 999 -p fibquant-2bit -p raw", 2),
     ("inspect %k %c %p %q", 0),
     ("inspect %k %c %q --pages --tensors", 0),
     ("inspect %k %d missing.kvq", 6),
@@ -42,6 +44,7 @@ CALLS = [
     ("profile check int8 %c missing.json", 6),
     ("profile digest int8 %p", 0),
 ]
+PLAN = "stats --plan --layers 1 --kv-heads 1 --tokens 1 --head-dim 1 -p raw"
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +134,11 @@ def test_results_as_lines_are_the_results(folder):
     assert [json.loads(line) for line in lines] == report["results"]
 
 
-@pytest.mark.parametrize("command", ["compress", "verify", "stats", "inspect"])
+@pytest.mark.parametrize("command", ["compress", "verify", "stats", "inspect", "plan"])
 def test_members_may_be_added(folder, command):
     """A reader of today must not refuse a report of tomorrow."""
-    line = {"compress": "compress %c -o new.kvq"}.get(command, f"{command} %k")
+    lines = {"compress": "compress %c -o new.kvq", "plan": PLAN}
+    line = lines.get(command, f"{command} %k")
     _, report = report_of(folder, line)
     report["new"] = report["summary"]["new"] = report["results"][0]["new"] = {"of": "tomorrow"}
     VALIDATOR.validate(report)
@@ -160,3 +164,25 @@ def test_the_schema_refuses_what_is_not_a_report(folder, damage):
     damage(broken)
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(broken)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda result: result.pop("geometry"),
+        lambda result: result.pop("container_bytes"),
+        lambda result: result.update(computed=False),
+        lambda result: result.update(error={"error_id": "E301", "exit_code": 3, "message": ""}),
+        lambda result: result["geometry"].update(tokens=0),
+        lambda result: result["geometry"].update(dtype="F16"),
+        lambda result: result["layers"].clear(),
+        lambda result: result["layers"][0].update(codecs="raw"),
+    ],
+)
+def test_the_schema_refuses_what_is_no_plan(folder, damage):
+    """What --plan reports is told from what was measured, and is whole."""
+    _, report = report_of(folder, PLAN)
+    VALIDATOR.validate(report)
+    damage(report["results"][0])
+    with pytest.raises(jsonschema.ValidationError):
+        VALIDATOR.validate(report)

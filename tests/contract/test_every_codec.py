@@ -105,6 +105,7 @@ BOUNDS = {
     "fib_quant": fib_quant_bound,
 }
 INSTANCES = [codec for kind in CODECS.values() for codec in variants(kind)]
+FIRST = [next(variants(kind)) for kind in CODECS.values()]
 every_codec = pytest.mark.parametrize("codec", INSTANCES, ids=repr)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -229,6 +230,22 @@ def test_layout_is_one_shape_for_one_spec(codec, dtype):
             for letter, length in zip(plane.axes, plane.shape, strict=True):
                 assert letter != "H" or length == spec.heads
                 assert letter != "T" or length == spec.tokens
+
+
+@pytest.mark.parametrize("codec", FIRST, ids=repr)
+@pytest.mark.parametrize("channels", [1, 64, 256, 257, 640, 641])
+def test_check_spec_refuses_what_encode_refuses(codec, channels):
+    """A spec that no page can have is known without a page."""
+    blank = page(np.zeros((1, 2, channels)), DType.F16)
+    refusals = []
+    for call in (codec.check_spec, lambda _: codec.encode(blank, Scratch(TABLES))):
+        try:
+            call(blank.spec)
+        except CodecError as refusal:
+            refusals.append((refusal.error_id, str(refusal)))
+    assert len(refusals) in (0, 2)
+    assert len(set(refusals)) <= 1
+    assert all(error_id == "E501" for error_id, _ in refusals)
 
 
 @every_codec

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvq_cli.codecs.registry import codec_from_json
-from kvq_cli.profile import Profile, Protected, Range, Rule, codec_table, pages, parse_profile, runs
+from kvq_cli.profile import (
+    Profile,
+    Protected,
+    Range,
+    Rule,
+    Run,
+    codec_table,
+    page_lengths,
+    pages,
+    parse_profile,
+    runs,
+)
 from kvq_cli.words import Reason, Role
 
 CODECS = [codec_from_json(name, {}, "") for name in ("raw", "lossless", "int8")]
@@ -116,6 +128,26 @@ def test_a_plain_profile_is_one_run():
     (run,) = runs(profile, Role.KEY, 3, layers=4, heads=3, tokens=1000)
     assert (run.heads, run.start, run.stop) == ((0, 1, 2), 0, 1000)
     assert (run.codec, run.reason) == (INT8, Reason.NONE)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 20))
+@example(0, 1, 1)
+@example(7, 14, 7)
+@example(6, 1, 7)
+@example(6, 2, 7)
+def test_lengths_of_pages_are_those_of_the_pages(start, tokens, page_tokens):
+    """Counting them needs no look at each, however many there are."""
+    run = Run((0,), start, start + tokens, RAW, Reason.NONE)
+    walked = Counter(stop - begin for begin, stop in pages(run, page_tokens))
+    assert page_lengths(run, page_tokens) == walked
+    assert 0 not in page_lengths(run, page_tokens)
+
+
+def test_lengths_of_more_pages_than_there_is_time_for():
+    """A ragged first page, whole ones, a ragged last one."""
+    run = Run((0,), 3, 7 * 10**15 + 1, RAW, Reason.NONE)
+    assert page_lengths(run, 7) == {4: 1, 7: 10**15 - 1, 1: 1}
 
 
 def test_protection_is_exact():

@@ -1,0 +1,131 @@
+"""planned: what a container of a cache would take, computed from the cache's geometry.
+
+Spec: formats/report.md, section "stats --plan".
+
+The cache is told by the header of a capture that nobody has. Its plan is the one of compress;
+what every page takes follows from its codec's layout, and what frames it from the container's
+structs. What entropy coding saves depends on the data, so every plane counts as it is packed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kvq_cli.capture import Capture, Source, canonical
+from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.capture.layout import bind
+from kvq_cli.capture.writer import header_bytes
+from kvq_cli.container.outline import Outline
+from kvq_cli.errors import CodecError, UsageError
+from kvq_cli.planes import packed_sizes
+from kvq_cli.profile import Profile, Run, cautions, page_lengths
+from kvq_cli.steps.choose import named_profile
+from kvq_cli.steps.geometry import Geometry
+from kvq_cli.steps.plan import Plan, stored_by
+from kvq_cli.steps.reports import PlanReport, against, profile_names
+from kvq_cli.words import DType, PageSpec, Reason, Role
+
+
+class Described(Source):
+    """A source that is its header alone: there is nothing to read."""
+
+    __slots__ = ()
+
+    def __init__(self, header: Header) -> None:
+        self.header, self.path, self._fd = header, "-", -1
+
+
+def described(geometry: Geometry) -> Capture:
+    """The canonical capture that such a cache would be, without its data."""
+    tensors = [(role.word, str(geometry.dtype), geometry.shape) for role in Role]
+    raw = header_bytes(tensors, {})
+    header = parse_header(raw, len(raw) + len(tensors) * geometry.role_bytes)
+    bindings = canonical.recognise(header)
+    assert bindings is not None
+    return bind(Described(header), "canonical", bindings)
+
+
+def free_profile(source: str | Path | Profile) -> Profile:
+    """The profile; UsageError where it is for one capture only."""
+    found = named_profile(source)
+    if isinstance(found, Profile):
+        return found
+    raise UsageError("E101", f"{found.profile_id} is bound to a capture's shape, --plan has none")
+
+
+def plan_report(name: str, geometry: Geometry, plan: Plan) -> PlanReport:
+    """The sizes of the container that the plan is for."""
+    sizes = _Sizes(plan, geometry.batch)
+    layers = [sizes.layer(role, layer) for role, layer in plan.runs]
+    sizes.outline.finish()
+    parts = sizes.outline.parts
+    source, whole = plan.manifest.source_bytes, parts.total()
+    return PlanReport(
+        path=name,
+        computed=True,
+        geometry=geometry.to_json(),
+        profiles=profile_names(plan.manifest),
+        pages=sizes.outline.pages,
+        raw_pages={reason.word: count for reason, count in sizes.reasons.items() if reason},
+        source_bytes=source,
+        float32_bytes=geometry.elements * DType.F32.size,
+        packed_bytes=parts["pages"],
+        container_bytes=whole,
+        ratio=round(source / whole, 4),
+        ratio_against=against(plan.manifest),
+        bits_per_element=round(whole * 8 / geometry.elements, 4),
+        parts={part: count for part, count in parts.items() if count},
+        layers=layers,
+        notes=(*plan.notes, *cautions(plan.profiles[Role.KEY]), *_budget_note(plan)),
+    )
+
+
+class _Sizes:
+    """Adds up pages, all of one length at a time."""
+
+    def __init__(self, plan: Plan, batch: int) -> None:
+        self._plan = plan
+        self._batch = batch
+        self.reasons: Counter[Reason] = Counter()
+        self.outline = Outline(plan.manifest)
+        self.outline.source_header(len(plan.capture.source.header.raw))
+        self.outline.tables(table.nbytes for table in plan.manifest.tables)
+
+    def layer(self, role: Role, layer: int) -> dict[str, Any]:
+        """What is told of one role and layer, over all batch entries."""
+        slab = self._plan.capture.slabs[role, 0, layer]
+        packed: Counter[str] = Counter()
+        for run in self._plan.runs[role, layer]:
+            for tokens, count in page_lengths(run, self._plan.profiles[role].page_tokens).items():
+                spec = PageSpec(len(run.heads), tokens, slab.channels, slab.dtype)
+                codec, size = self._pages(role, run, spec, count * self._batch)
+                packed[codec] += size
+        elements = self._batch * slab.heads * slab.tokens * slab.channels
+        return {
+            "role": role.word,
+            "layer": layer,
+            "codecs": list(packed),
+            "packed": packed.total(),
+            "bits_per_element": round(packed.total() * 8 / elements, 4),
+        }
+
+    def _pages(self, role: Role, run: Run, spec: PageSpec, count: int) -> tuple[str, int]:
+        """The codec of so many pages of a run, and the bytes of their planes."""
+        fixed_rate = self._plan.profiles[role].fixed_rate
+        try:
+            codec, reason = stored_by(run.codec, run.reason, spec, fixed_rate=fixed_rate)
+            codec.check_spec(spec)
+        except CodecError as error:
+            raise UsageError("E101", f"head_dim {spec.channels} does not fit: {error}") from error
+        packed = packed_sizes(codec.layout(spec))
+        self.outline.add_pages(count, spec.nbytes, packed)
+        self.reasons[reason] += count
+        return codec.name, count * sum(packed)
+
+
+def _budget_note(plan: Plan) -> Iterator[str]:
+    if any(profile.budget for profile in plan.profiles.values()):
+        yield "the quality budget is not counted: it takes data to know which pages it raises"
