@@ -5,6 +5,7 @@
     inspect      headers and index, said in words
     verify       every digest, and what is expected of the file
     stats        where the bytes are, and what compression cost
+    suggest      which profile makes a capture smallest and keeps a quality budget
     plan_stats   where they would be, of a cache that nobody has captured
 
 Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
@@ -29,7 +30,7 @@ from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
-from kvq_cli.profile import Entropy, Profile, Storage, load_budget
+from kvq_cli.profile import Budget, Entropy, Profile, Storage, load_budget
 from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
@@ -55,6 +56,7 @@ from kvq_cli.steps.plan import Plan, make_plan
 from kvq_cli.steps.planned import described, free_profile, plan_report
 from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
+from kvq_cli.steps.suggest import suggested
 from kvq_cli.steps.target import new_target, source_target
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
@@ -62,7 +64,7 @@ from kvq_cli.words import DType
 
 ProfileSource: TypeAlias = str | Path | Profile
 
-__all__ = ["compress", "decompress", "inspect", "plan_stats", "stats", "verify"]
+__all__ = ["compress", "decompress", "inspect", "plan_stats", "stats", "suggest", "verify"]
 
 
 def compress(
@@ -277,6 +279,21 @@ def plan_stats(
     plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
     name = profile.name if isinstance(source, Profile) else str(source)
     return plan_report(name, geometry, plan)
+
+
+def suggest(
+    source: str | Path,
+    budget: str | Path | Budget,
+    *,
+    queries: str | Path | None = None,
+    sample: int | None = None,
+    threads: int = 0,
+    progress: Progress = silent,
+) -> reports.SuggestReport:
+    """The built-in profile that makes a capture smallest and keeps a budget; nothing is written."""
+    bounds = budget if isinstance(budget, Budget) else load_budget(budget)
+    with capture_input(Path(source)) as capture:
+        return suggested(str(source), capture, bounds, queries, sample, threads, progress)
 
 
 def _storage(

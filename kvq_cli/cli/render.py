@@ -45,27 +45,33 @@ def line(value: Any, stream: TextIO) -> None:
     print(json.dumps(value), file=stream)
 
 
-def table(common: Common, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def table(
+    common: Common, header: Sequence[str], rows: Sequence[Sequence[object]], *, err: bool = False
+) -> None:
     """Columns; drawn by Rich where a person looks, plain where a program reads."""
     cells = [[safe(str(cell)) for cell in row] for row in rows]
-    if _colored(common):
-        _rich_table(common, header, cells)
+    stream = sys.stderr if err else sys.stdout
+    if _colored(common, stream):
+        _rich_table(common, header, cells, stream)
         return
     widths = [max(len(row[at]) for row in [list(header), *cells]) for at in range(len(header))]
     for row in [list(header), *cells]:
         print(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(),
+            file=stream,
         )
 
 
-def _colored(common: Common) -> bool:
+def _colored(common: Common, stream: TextIO) -> bool:
     if common.color is not Color.AUTO:
         return common.color is Color.ALWAYS
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return sys.stdout.isatty() and not plain
+    return stream.isatty() and not plain
 
 
-def _rich_table(common: Common, header: Sequence[str], cells: list[list[str]]) -> None:
+def _rich_table(
+    common: Common, header: Sequence[str], cells: list[list[str]], stream: TextIO
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -75,7 +81,7 @@ def _rich_table(common: Common, header: Sequence[str], cells: list[list[str]]) -
         drawn.add_column(word)
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
-    Console(force_terminal=common.color is Color.ALWAYS or None).print(drawn)
+    Console(file=stream, force_terminal=common.color is Color.ALWAYS or None).print(drawn)
 
 
 def progress(common: Common, label: str) -> Callable[[int, int], None]:

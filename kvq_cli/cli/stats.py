@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import csv as csvlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
-from kvq_cli.cli import options, planning, render
+from kvq_cli.cli import measured, options, planning, render, suggesting
 from kvq_cli.cli.loop import each_input
+from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
   kvq stats cache.kvq --against cache.safetensors
   kvq stats cache.safetensors --profile int8 --queries self
   kvq stats cache.safetensors --profile int8 --json
+  kvq stats cache.safetensors -p int8 -p int4 -p turboquant-3bit --queries self
+  kvq stats cache.safetensors --suggest --budget bounds.json > profile.json
   kvq stats --plan --model llama-3.1-8b --tokens 100000 -p int8 -p kivi-2bit"""
-
-PROBES = {"capture": "the capture's", "file": "the file's", "self": "the last keys of each head"}
-METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
-ATTENTION = (
-    "attention_tv", "attention_kl", "topk_disagreement", "logit_mse", "value_aggregation_mse",
-    "attention_cosine",
-)  # fmt: skip
-CSV_COLUMNS = (
-    "path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite", "queries",
-    *ATTENTION,
-)  # fmt: skip
 
 
 def stats(
@@ -55,6 +47,9 @@ def stats(
     head_dim: planning.HeadDim = None,
     batch: planning.Batch = None,
     dtype: planning.Dtype = None,
+    suggest: suggesting.Suggest = False,
+    budget: suggesting.Budget = None,
+    sample: suggesting.Sample = None,
     csv: Annotated[
         bool, typer.Option("--csv", help="Error rows, or those of --plan, as CSV.")
     ] = False,
@@ -88,19 +83,31 @@ def stats(
         "--null": null or None,
         "--against": against,
         "--queries": queries,
+        "--suggest": suggest or None,
+        "--budget": budget,
+        "--sample": sample,
     }
     planning.check_options(geometry, files, plan=plan)
     if plan:
         return planning.plan_table(profile or [], codebook or [], geometry, common, csv=csv)
 
     from kvq_cli import pipeline
+    from kvq_cli.steps.choose import apart
 
     names = options.input_names(inputs, files_from, null=null)
+    if suggest:
+        suggesting.check_options(profile, against, codebook, csv=csv)
+        return suggesting.suggestions(names, budget, queries, sample, threads, common)
+    if budget or sample:
+        raise UsageError("E101", "--budget and --sample go with --suggest")
+    tries = apart(profile or [])
+    # Each input under each of the profiles, one after the other.
+    chosen = iter([each for _ in names for each in tries])
 
     def story(name: str) -> Any:
         return pipeline.stats(
             name,
-            profiles=profile or [],
+            profiles=next(chosen),
             codebooks=codebook or [],
             against=against,
             queries=queries,
@@ -108,69 +115,27 @@ def stats(
             progress=render.progress(common, name),
         )
 
-    rows = csvlib.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    columns = measured.CSV_COLUMNS
+    rows = csvlib.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     if csv and not (json or ndjson or quiet):
         rows.writeheader()
 
+    reports: list[Mapping[str, Any]] = []
+
     def human(report: Mapping[str, Any]) -> None:
+        reports.append(report)
         if csv:
             path = render.safe(report["path"])
             rows.writerows({"path": path, **row} for row in report["errors"])
             asked = ({"path": path, "role": "query", **row} for row in report["attention"])
             rows.writerows(asked)
-        else:
-            _text(report, common)
+        elif len(tries) == 1:
+            measured.tell(report, common)
 
-    return each_input(names, story, common, human=human)
-
-
-stats.__doc__ = f"{stats.__doc__}\n\n{planning.ABOUT}\n\n{EXAMPLES}"
-
-
-def _text(report: Mapping[str, Any], common: options.Common) -> None:
-    bits = report["bits_per_element"]
-    render.say(
-        f"{report['path']}: {render.size(report['source_bytes'])} of tensors in "
-        f"{render.size(report['file_bytes'])}, ratio {report['ratio']:.3f} vs "
-        f"{report['ratio_against']}" + (f", {bits:.3f} bits per element" if bits else "")
-    )
-    whole = report["file_bytes"]
-    rows = [[part, count, f"{count / whole:.2%}"] for part, count in report["parts"].items()]
-    render.table(common, ("part", "bytes", "of file"), [*rows, ["file", whole, "100.00%"]])
-    rows = [
-        [each["name"], each["packed"], each["stored"], f"{_part(each):.2%}"]
-        for each in report["planes"]
-    ]
-    render.table(common, ("plane", "packed", "stored", "of packed"), rows)
-    for reason, count in report["raw_pages"].items():
-        render.say(f"raw pages: {count} {reason}")
-    for note in report["notes"]:
-        render.say(f"note: {note}")
-    _rows(report["errors"], ("role", "layer", "head"), METRICS, common)
-    if report["probe"]:
-        render.say(f"attention, queries: {PROBES[report['probe']['kind']]}")
-    _rows(report["attention"], ("layer", "head", "queries"), ATTENTION, common)
+    code = each_input([name for name in names for _ in tries], story, common, human=human)
+    if len(tries) > 1 and reports and not csv:
+        measured.side_by_side(reports, common)
+    return code
 
 
-def _rows(
-    rows: Sequence[Mapping[str, Any]],
-    keys: Sequence[str],
-    metrics: Sequence[str],
-    common: options.Common,
-) -> None:
-    """The rows over everything; with --verbose those of layers and heads too."""
-    cells = [
-        [*(_told(row[key], "all") for key in keys), *(_told(row[name], "-") for name in metrics)]
-        for row in rows
-        if common.verbose or row["layer"] is None
-    ]
-    if cells:
-        render.table(common, (*keys, *metrics), cells)
-
-
-def _told(value: object, missing: str) -> object:
-    return missing if value is None else value
-
-
-def _part(plane: Mapping[str, Any]) -> float:
-    return plane["stored"] / plane["packed"] if plane["packed"] else 1.0
+stats.__doc__ = f"{stats.__doc__}\n\n{planning.ABOUT}\n\n{suggesting.ABOUT}\n\n{EXAMPLES}"

@@ -10,6 +10,7 @@ are raised until its attention is within bounds (settle).
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from kvq_cli.steps.verdict import (
     quality_bytes,
     strictest,
 )
-from kvq_cli.steps.work import Bench, Progress, in_order, workers
+from kvq_cli.steps.work import Bench, Progress, in_order, silent, workers
 from kvq_cli.words import Role
 
 
@@ -52,9 +53,15 @@ class Settled:
 
 
 def kept_to_budget(
-    plan: Plan, queries: str | Path | None, threads: int, progress: Progress
+    plan: Plan,
+    queries: str | Path | None,
+    threads: int,
+    progress: Progress = silent,
+    layers: Container[int] | None = None,
 ) -> Plan:
     """The plan with the pages raised that break a budget; without one, the plan itself.
+
+    With `layers`, nothing is done about others.
 
     ExpectationError E806 where a page would have to stay raw and a profile fails closed.
     """
@@ -67,7 +74,7 @@ def kept_to_budget(
         if any(name in METRIC for name in bounds):
             probe = stack.enter_context(probe_of(plan.capture, queries))
             probe = probe or stack.enter_context(probe_of(plan.capture, SELF))
-        keeper = _Keeper(plan, bounds, probe)
+        keeper = _Keeper(plan, bounds, probe, layers)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
@@ -103,11 +110,16 @@ def _all_settled(
 class _Keeper:
     """Settles one layer after the other; safe to call from many threads."""
 
-    def __init__(self, plan: Plan, bounds: Bounds, probe: Probe | None) -> None:
+    def __init__(
+        self, plan: Plan, bounds: Bounds, probe: Probe | None, layers: Container[int] | None
+    ) -> None:
         self._plan, self._bounds, self._probe = plan, bounds, probe
         self._layers = {layer.layer: layer for layer in plan.capture.layers}
         self._bench = Bench(tables=plan.tables)
-        self.pages = by_layer(plan.pages())
+        pages = by_layer(plan.pages())
+        self.pages = {
+            place: each for place, each in pages.items() if layers is None or place[1] in layers
+        }
 
     def nbytes(self, place: tuple[int, int]) -> int:
         return sum(page.nbytes for pages in self.pages[place].values() for page in pages)

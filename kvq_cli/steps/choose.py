@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
-from kvq_cli.errors import ProfileError, UsageError
+from kvq_cli.errors import KvqError, ProfileError, UsageError
 from kvq_cli.profile import Profile, load_profile
 from kvq_cli.record import record
 from kvq_cli.words import Role
@@ -58,6 +58,21 @@ def choose_profiles(
         assert isinstance(profile, Profile)
         bound.append(Choice(rest, profile, profile.content_json(), profile.digest()))
     return tuple(sorted(bound, key=lambda choice: choice.roles))
+
+
+def apart(sources: Sequence[str]) -> list[list[str]]:
+    """Profiles to be tried one after the other: each that covers both roles by itself.
+
+    KV profiles of fib_quant are for one role each, and go with every one of them. What is no
+    profile is left for whoever tries it to tell.
+    """
+    try:
+        loaded = [(source, load_profile(source)) for source in sources]
+    except KvqError:
+        return [list(sources)]
+    bound = [source for source, each in loaded if not isinstance(each, Profile)]
+    general = [source for source, each in loaded if isinstance(each, Profile)]
+    return [[*bound, source] for source in general] if len(general) > 1 else [list(sources)]
 
 
 def named_profile(source: str | Path | Profile) -> Profile | KvCompressionProfileV1:

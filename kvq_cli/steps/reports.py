@@ -132,6 +132,18 @@ class PlanReport(Report):
     notes: tuple[str, ...]
 
 
+@record
+class SuggestReport(Report):
+    path: str
+    layers: int  # looked at
+    of_layers: int
+    source_bytes: int  # of these layers
+    candidates: list[dict[str, Any]]  # name, bytes, ratio, raw_pages; the smallest first
+    profile: dict[str, Any]  # the first of them
+    digest: str
+    notes: tuple[str, ...]
+
+
 def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer) -> CompressReport:
     source_bytes = plan.manifest.source_bytes
     return CompressReport(

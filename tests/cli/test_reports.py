@@ -34,6 +34,11 @@ CALLS = [
     ("stats %k %d", 3),
     ("stats %c --profile %p", 0),
     ("stats %c --profile nosuchprofile", 2),
+    ("stats %c -p int8 -p int4 --queries %q", 0),
+    ("stats %c --suggest --budget %b --sample 2", 0),
+    ("stats %c --suggest --budget missing.json", 6),
+    ("compress %c -p %b -o new.kvq", 0),
+    ("verify %k --budget %b --against %c --queries %q", 0),
     ("stats --plan --model llama-3.1-8b --tokens 1000 -p int8 -p %p", 0),
     ("stats --plan --layers 1 --kv-heads 1 --tokens 1 --head-dim 999 -p fibquant-2bit -p raw", 2),
     ("inspect %k %c %p %q", 0),
@@ -57,6 +62,8 @@ def folder(tmp_path_factory):
     shutil.copy(
         samples / "smollm2-sample-4x3x96x64-f16.query.safetensors", folder / "q.safetensors"
     )
+    bounded = {"name": "b", "rules": [{"codec": "int8"}], "budget": {"max_attention_tv": 0.1}}
+    (folder / "b.json").write_text(json.dumps({"schema": "kvq_profile_v1"} | bounded))
     run(folder, "compress c.safetensors -p p.json -o k.kvq")
     whole = (folder / "k.kvq").read_bytes()
     middle = len(whole) // 2
@@ -73,6 +80,7 @@ def run(folder, line):
         "%d": "d.kvq",
         "%q": "q.safetensors",
         "%p": "p.json",
+        "%b": "b.json",
     }
     words = [names.get(word, word) for word in line.split()]
     kept = {key: text for key, text in os.environ.items() if not key.startswith("KVQ_")}

@@ -1,0 +1,101 @@
+"""measured: what `stats` prints of containers: parts, planes, errors, attention.
+
+One container is told at length, several profiles of a capture a line each, side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kvq_cli.cli import options, render
+
+COMPARED = (
+    "input", "profile", "ratio", "bits/element", "keys mse", "values mse", "tv", "worst tv",
+    "worst cosine", "raw pages",
+)  # fmt: skip
+PROBES = {"capture": "the capture's", "file": "the file's", "self": "the last keys of each head"}
+METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
+ATTENTION = (
+    "attention_tv", "attention_kl", "topk_disagreement", "logit_mse", "value_aggregation_mse",
+    "attention_cosine",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "path", "role", "layer", "head", *METRICS, "mse", "elements", "non_finite", "queries",
+    *ATTENTION,
+)  # fmt: skip
+
+
+def side_by_side(reports: Sequence[Mapping[str, Any]], common: options.Common) -> None:
+    """One line for each input and profile; of attention the mean and the worst head."""
+    rows = []
+    for report in reports:
+        errors = {row["role"]: row for row in report["errors"] if row["layer"] is None}
+        heads = [row for row in report["attention"] if row["head"] is not None]
+        whole = report["attention"][-1] if heads else {}
+        worst = max((row["attention_tv"] for row in heads), default=None)
+        cosines = [row["attention_cosine"] for row in heads if row["attention_cosine"] is not None]
+        told = [
+            report["path"],
+            "+".join(each["name"] for each in report["profiles"]),
+            f"{report['ratio']:.3f}",
+            report["bits_per_element"],
+            *(errors.get(role, {}).get("relative_mse") for role in ("key", "value")),
+            whole.get("attention_tv"),
+            worst,
+            min(cosines, default=None),
+            sum(report["raw_pages"].values()),
+        ]
+        rows.append([_told(each, "-") for each in told])
+    render.table(common, COMPARED, rows)
+    for note in dict.fromkeys(note for report in reports for note in report["notes"]):
+        render.say(f"note: {note}")
+
+
+def tell(report: Mapping[str, Any], common: options.Common) -> None:
+    bits = report["bits_per_element"]
+    render.say(
+        f"{report['path']}: {render.size(report['source_bytes'])} of tensors in "
+        f"{render.size(report['file_bytes'])}, ratio {report['ratio']:.3f} vs "
+        f"{report['ratio_against']}" + (f", {bits:.3f} bits per element" if bits else "")
+    )
+    whole = report["file_bytes"]
+    rows = [[part, count, f"{count / whole:.2%}"] for part, count in report["parts"].items()]
+    render.table(common, ("part", "bytes", "of file"), [*rows, ["file", whole, "100.00%"]])
+    rows = [
+        [each["name"], each["packed"], each["stored"], f"{_part(each):.2%}"]
+        for each in report["planes"]
+    ]
+    render.table(common, ("plane", "packed", "stored", "of packed"), rows)
+    for reason, count in report["raw_pages"].items():
+        render.say(f"raw pages: {count} {reason}")
+    for note in report["notes"]:
+        render.say(f"note: {note}")
+    _rows(report["errors"], ("role", "layer", "head"), METRICS, common)
+    if report["probe"]:
+        render.say(f"attention, queries: {PROBES[report['probe']['kind']]}")
+    _rows(report["attention"], ("layer", "head", "queries"), ATTENTION, common)
+
+
+def _rows(
+    rows: Sequence[Mapping[str, Any]],
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    common: options.Common,
+) -> None:
+    """The rows over everything; with --verbose those of layers and heads too."""
+    cells = [
+        [*(_told(row[key], "all") for key in keys), *(_told(row[name], "-") for name in metrics)]
+        for row in rows
+        if common.verbose or row["layer"] is None
+    ]
+    if cells:
+        render.table(common, (*keys, *metrics), cells)
+
+
+def _told(value: object, missing: str) -> object:
+    return missing if value is None else value
+
+
+def _part(plane: Mapping[str, Any]) -> float:
+    return plane["stored"] / plane["packed"] if plane["packed"] else 1.0

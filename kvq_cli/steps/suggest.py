@@ -1,0 +1,136 @@
+"""suggest: the built-in profile under which a capture is smallest and keeps a quality budget.
+
+Spec: formats/report.md, section "stats --suggest".
+
+Every lossy built-in profile is tried with the budget, once as it is, so that pages which break
+the budget stay raw, and once with the codecs of `int8` as a ladder before that. Pages are
+encoded, and counted with all that frames them; nothing is written. A sample of the layers is
+spread over all of them by a fixed rule, and the report says how many were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from kvq_cli.capture import Capture
+from kvq_cli.container import chunk
+from kvq_cli.container.index import PAGE_ENTRY
+from kvq_cli.container.preamble import padded
+from kvq_cli.profile import Budget, Fallback, Profile, Rung, builtin_names, load_profile
+from kvq_cli.record import record
+from kvq_cli.steps.budget import kept_to_budget
+from kvq_cli.steps.choose import choose_profiles
+from kvq_cli.steps.encode import Encoder, batches
+from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.plan import PagePlan, Plan, make_plan
+from kvq_cli.steps.reports import SuggestReport
+from kvq_cli.steps.work import Progress, in_order, workers
+from kvq_cli.words import Reason, Role
+
+RUNGS: Final = "int8"
+LOSSLESS: Final = ("raw", "lossless")
+
+
+@record
+class Candidate:
+    """One profile, and what the sampled pages take under it."""
+
+    profile: Profile
+    nbytes: int
+    raw: int  # pages that the budget keeps raw
+
+    def to_json(self, source: int) -> dict[str, Any]:
+        return {
+            "name": self.profile.name,
+            "bytes": self.nbytes,
+            "ratio": round(source / self.nbytes, 4),
+            "raw_pages": self.raw,
+        }
+
+
+def suggested(
+    path: str,
+    capture: Capture,
+    budget: Budget,
+    queries: str | Path | None,
+    sample: int | None,
+    threads: int,
+    progress: Progress,
+) -> SuggestReport:
+    """All candidates, the smallest first."""
+    layers = sampled([layer.layer for layer in capture.layers], sample)
+    budget = replace(budget, on_violation=Fallback.KEEP_RAW)
+    profiles = list(candidates(budget))
+    found: list[Candidate] = []
+    for done, profile in enumerate(profiles):
+        plan = make_plan(capture, choose_profiles([profile], shapes_of(capture)), profile.storage)
+        plan = kept_to_budget(plan, queries, threads, layers=layers)
+        found.append(_tried(plan, profile, layers, threads))
+        progress(done + 1, len(profiles))
+    found.sort(key=lambda each: each.nbytes)
+    source = sum(
+        slab.heads * slab.tokens * slab.row_size
+        for (_, _, layer), slab in capture.slabs.items()
+        if layer in layers
+    )
+    return SuggestReport(
+        path=path,
+        layers=len(layers),
+        of_layers=len(capture.layers),
+        source_bytes=source,
+        candidates=[each.to_json(source) for each in found],
+        profile=found[0].profile.to_json(),
+        digest=found[0].profile.digest(),
+        notes=plan.notes,
+    )
+
+
+def candidates(budget: Budget) -> Iterator[Profile]:
+    """The built-in profiles with the budget, then with a ladder; one that loses nothing besides."""
+    rungs = load_profile(RUNGS)
+    assert isinstance(rungs, Profile)
+    ladder = tuple(
+        Rung(next(rule.codec for rule in rungs.rules if rule.role in (None, role)), role)
+        for role in Role
+    )
+    for name in builtin_names():
+        profile = load_profile(name)
+        if not isinstance(profile, Profile) or name in LOSSLESS:
+            continue
+        yield replace(profile, budget=replace(budget, ladder=()))
+        if name != RUNGS:
+            laddered = replace(budget, ladder=ladder)
+            yield replace(profile, name=f"{name}-or-{RUNGS}", budget=laddered)
+    lossless = load_profile(LOSSLESS[1])
+    assert isinstance(lossless, Profile)
+    yield lossless
+
+
+def sampled(layers: Sequence[int], count: int | None) -> frozenset[int]:
+    """So many layers, from the first to the last, as far apart as can be."""
+    if count is None or count >= len(layers):
+        return frozenset(layers)
+    if count == 1:
+        return frozenset([layers[len(layers) // 2]])
+    last = len(layers) - 1
+    return frozenset(layers[at * last // (count - 1)] for at in range(count))
+
+
+def _tried(plan: Plan, profile: Profile, layers: frozenset[int], threads: int) -> Candidate:
+    encoder, alignment = Encoder(plan), plan.manifest.alignment
+
+    def counted(batch: list[PagePlan]) -> tuple[int, int]:
+        pages = encoder.encode_batch(batch)
+        sizes = (padded(chunk.SIZE + len(page.coded.payload), alignment) for page in pages)
+        raw = sum(page.record.reason is Reason.BUDGET for page in pages)
+        return sum(sizes) + PAGE_ENTRY.size * len(pages), raw
+
+    chosen = (page for page in plan.pages() if page.record.key.layer in layers)
+    total = raw = 0
+    with workers(threads, encoder.room) as pool:
+        for size, count in in_order(pool, counted, batches(chosen)):
+            total, raw = total + size, raw + count
+    return Candidate(profile, total, raw)
