@@ -36,23 +36,18 @@ def each_input(
     human: Callable[[Mapping[str, Any]], None],
     data_on_stdout: bool = False,
     silent: bool = False,
+    finish: Callable[[list[dict[str, Any]]], None] | None = None,
 ) -> int:
-    """Run `story` on every input, report, and give the exit code."""
+    """Run `story` on every input, report, and give the exit code.
+
+    `finish` is given all results at the end, and then `human` none.
+    """
     worst = 0
     failed = 0
     results = []
     stream = sys.stderr if data_on_stdout else sys.stdout
     for name in names:
-        begin = time.monotonic()
-        try:
-            result = story(name).to_json()
-        except BrokenPipeError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the other inputs are still to be done
-            render.end_progress(common, begin)
-            result = {"path": name, "error": failure(error, name, silent=silent)}
-        else:
-            render.end_progress(common, begin)
+        result = _told(name, story, common, silent=silent)
         broken = result.get("broken") or []
         for each in broken if not silent else ():
             complain(each["error_id"], f"{name}: {each['message']}")
@@ -62,13 +57,31 @@ def each_input(
         results.append(result)
         if common.ndjson:
             render.line(result, stream)
-        elif not common.json and "error" not in result and not common.quiet:
+        elif not (common.json or finish or "error" in result or common.quiet):
             human(result)
         if code and common.fail_fast:
             break
     if common.json:
         render.line(_whole(common, results, failed, worst), stream)
+    elif finish:
+        finish(results)
     return worst
+
+
+def _told(
+    name: str, story: Callable[[str], Report], common: Common, *, silent: bool
+) -> dict[str, Any]:
+    """What the story tells of an input, or how it failed."""
+    begin = time.monotonic()
+    try:
+        result = story(name).to_json()
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the other inputs are still to be done
+        render.end_progress(common, begin)
+        return {"path": name, "error": failure(error, name, silent=silent)}
+    render.end_progress(common, begin)
+    return result
 
 
 def failure(error: BaseException, name: str | None, *, silent: bool = False) -> dict[str, Any]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import repeat
 from typing import Annotated, Any
 
 import typer
 
-from kvq_cli.cli import options, render
+from kvq_cli.cli import formats, options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
   kvq verify cache.kvq --profile int8 --min-ratio 1.9
+  kvq verify *.kvq --min-ratio 3 --budget bounds.json --format junit > kvq.xml
   kvq verify --check SUMS"""
 
 
@@ -51,6 +53,9 @@ def verify(
     check: Annotated[
         list[str] | None, typer.Option("--check", help="Lines of content_root and name.")
     ] = None,
+    form: Annotated[
+        formats.Format, typer.Option("--format", help="What is printed, for a CI to read.")
+    ] = formats.Format.TEXT,
     status: Annotated[bool, typer.Option("--status", help="Exit code only.")] = False,
     threads: options.Threads = 0,
     json: options.Json = False,
@@ -106,7 +111,12 @@ def verify(
             progress=render.progress(common, name),
         )
 
-    return each_input(names, story, common, human=_human, silent=status)
+    finish = None
+    if form is not formats.Format.TEXT:
+        if json or ndjson or status:
+            raise UsageError("E101", "--format does not go with --json, --ndjson or --status")
+        finish = partial(formats.written, form=form)
+    return each_input(names, story, common, human=_human, silent=status, finish=finish)
 
 
 verify.__doc__ = f"{verify.__doc__}\n\n{EXAMPLES}"
