@@ -74,6 +74,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E804": (EXPECTATION, "file is larger, or the ratio smaller, than allowed"),
     "E805": (EXPECTATION, "container does not come from this capture"),
     "E806": (EXPECTATION, "quality budget is not kept"),
+    "E807": (EXPECTATION, "calibration differs from the expected one"),
     "E999": (BUG, "a bug in kvq"),
 }
 

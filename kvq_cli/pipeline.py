@@ -1,12 +1,10 @@
-"""pipeline: the stories, and what the Python API offers.
+"""pipeline: the five stories, and what the Python API offers.
 
     compress     capture → pages → planes → chunks → container
     decompress   container → chunks → planes → pages → safetensors file
     inspect      headers and index, said in words
     verify       every digest, and what is expected of the file
     stats        where the bytes are, and what compression cost
-    suggest      which profile makes a capture smallest and keeps a quality budget
-    plan_stats   where they would be, of a cache that nobody has captured
 
 Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
 crosses one boundary: capture, codecs, container and quality know nothing of each other.
@@ -17,7 +15,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,18 +27,17 @@ from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
-from kvq_cli.profile import Budget, Entropy, Profile, Storage, load_budget
-from kvq_cli.profile.parse import MAX_LEVEL
+from kvq_cli.profile import Profile, load_budget
 from kvq_cli.steps import expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
-from kvq_cli.steps.choose import Choice, choose_profiles
+from kvq_cli.steps.calibrate import held_to_calibration
+from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
-from kvq_cli.steps.geometry import Geometry
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
@@ -53,10 +49,8 @@ from kvq_cli.steps.kept import held_to_budgets
 from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.plan import Plan, make_plan
-from kvq_cli.steps.planned import described, free_profile, plan_report
 from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
 from kvq_cli.steps.select import Selection
-from kvq_cli.steps.suggest import suggested
 from kvq_cli.steps.target import new_target, source_target
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
@@ -64,7 +58,13 @@ from kvq_cli.words import DType
 
 ProfileSource: TypeAlias = str | Path | Profile
 
-__all__ = ["compress", "decompress", "inspect", "plan_stats", "stats", "suggest", "verify"]
+__all__ = [
+    "compress",
+    "decompress",
+    "inspect",
+    "stats",
+    "verify",
+]
 
 
 def compress(
@@ -77,6 +77,7 @@ def compress(
     shape: str | Path | None = None,
     layout: str | None = None,
     queries: str | Path | None = None,
+    calibration: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
     threads: int = 0,
@@ -94,9 +95,7 @@ def compress(
     check_output(out, force=force, inputs=(path,))
     with capture_input(path, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
-        choices = choose_profiles(profiles, shapes_of(capture))
-        storage = _storage(choices, level, alignment)
-        plan = make_plan(capture, choices, storage, read_codebooks(codebooks))
+        plan = _planned(capture, profiles, codebooks, calibration, level, alignment)
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
@@ -234,6 +233,7 @@ def stats(
     codebooks: Sequence[str | Path] = (),
     against: str | Path | None = None,
     queries: str | Path | None = None,
+    calibration: str | Path | None = None,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.StatsReport:
@@ -250,13 +250,12 @@ def stats(
                 raise UsageError("E101", "--against is for containers; a capture is its own")
             capture = stack.enter_context(capture_input(path))
             fd = stack.enter_context(spool())
-            choices = choose_profiles(profiles, shapes_of(capture))
-            plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
+            plan = _planned(capture, profiles, codebooks, calibration)
             plan = kept_to_budget(plan, queries, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
-        elif profiles or codebooks:
+        elif profiles or codebooks or calibration:
             raise UsageError("E101", "--profile is for captures; a container has its profile")
         else:
             container = stack.enter_context(byte_source(path))
@@ -269,46 +268,16 @@ def stats(
         return with_attention(report, capture, container, queries, threads, progress)
 
 
-def plan_stats(
-    source: ProfileSource, geometry: Geometry, *, codebooks: Sequence[str | Path] = ()
-) -> reports.PlanReport:
-    """What a container of such a cache would take by a profile: computed, nothing is measured."""
-    profile = free_profile(source)
-    capture = described(geometry)
-    choices = choose_profiles([profile], shapes_of(capture))
-    plan = make_plan(capture, choices, _storage(choices), read_codebooks(codebooks))
-    name = profile.name if isinstance(source, Profile) else str(source)
-    return plan_report(name, geometry, plan)
-
-
-def suggest(
-    source: str | Path,
-    budget: str | Path | Budget,
-    *,
-    queries: str | Path | None = None,
-    sample: int | None = None,
-    threads: int = 0,
-    progress: Progress = silent,
-) -> reports.SuggestReport:
-    """The built-in profile that makes a capture smallest and keeps a budget; nothing is written."""
-    bounds = budget if isinstance(budget, Budget) else load_budget(budget)
-    with capture_input(Path(source)) as capture:
-        return suggested(str(source), capture, bounds, queries, sample, threads, progress)
-
-
-def _storage(
-    choices: Sequence[Choice], level: int | None = None, alignment: int | None = None
-) -> Storage:
-    """The first profile's storage, as the user changed it; no packed byte depends on it."""
-    storage = choices[0].profile.storage
-    if any(choice.profile.fixed_rate for choice in choices):
-        storage = replace(storage, entropy=Entropy.NONE)
-    if level is not None:
-        if not 1 <= level <= MAX_LEVEL:
-            raise UsageError("E101", f"level {level}, 1 to {MAX_LEVEL} are allowed")
-        storage = replace(storage, level=level)
-    if alignment is not None:
-        if not 64 <= alignment <= 1 << 21 or alignment & (alignment - 1):
-            raise UsageError("E101", f"alignment {alignment}, a power of two in 64..2097152")
-        storage = replace(storage, alignment=alignment)
-    return storage
+def _planned(
+    capture: Capture,
+    profiles: Sequence[ProfileSource],
+    codebooks: Sequence[str | Path],
+    calibration: str | Path | None,
+    level: int | None = None,
+    alignment: int | None = None,
+) -> Plan:
+    """What profiles make of a capture, their budgets not yet looked at."""
+    choices = choose_profiles(profiles, shapes_of(capture))
+    named = held_to_calibration(capture, [each.profile for each in choices], calibration)
+    storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
+    return make_plan(capture, choices, storage, books, named)

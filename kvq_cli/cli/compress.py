@@ -38,6 +38,9 @@ def compress(
         str | None,
         typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
     ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="The calibration that a profile names.")
+    ] = None,
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
     output: options.Output = None,
@@ -74,6 +77,7 @@ def compress(
             shape=shape,
             layout=layout,
             queries=queries,
+            calibration=calibration,
             level=level,
             alignment=align,
             threads=threads,

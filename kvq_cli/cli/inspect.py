@@ -55,9 +55,9 @@ def inspect(
             if report["kind"] == "container":
                 render.say(sum_line(report["content_root"], report["path"]))
             return
-        {"container": _container, "capture": _capture, "profile": _profile}[report["kind"]](
-            report, common
-        )
+        {"container": _container, "capture": _capture, "profile": _profile}.get(
+            report["kind"], _profile
+        )(report, common)
 
     def story(name: str) -> Any:
         return describe.inspect(name, pages=pages, tensors=tensors)
@@ -110,7 +110,7 @@ def _capture(report: Mapping[str, Any], common: options.Common) -> None:
 def _profile(report: Mapping[str, Any], common: options.Common) -> None:
     del common
     render.say(f"{report['path']}: {report['format']} {report['digest']}")
-    print(jsonlib.dumps(report["profile"], indent=2))
+    print(jsonlib.dumps(report[report["kind"]], indent=2))
 
 
 def _parts(parts: list[Mapping[str, Any]]) -> None:

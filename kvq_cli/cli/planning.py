@@ -65,14 +65,14 @@ def plan_table(
     csv: bool,
 ) -> int:
     """A row for each profile, or for each of the built-in ones."""
-    from kvq_cli import pipeline
+    from kvq_cli import advice
     from kvq_cli.profile import builtin_names
     from kvq_cli.steps.geometry import geometry_of
 
     cache = geometry_of(**geometry)
 
     def story(name: str) -> Any:
-        return pipeline.plan_stats(name, cache, codebooks=codebooks)
+        return advice.plan_stats(name, cache, codebooks=codebooks)
 
     reports: list[Mapping[str, Any]] = []
     rows = csvlib.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")

@@ -10,6 +10,7 @@ import typer
 
 from kvq_cli.cli import options, render
 from kvq_cli.cli.bind import bind
+from kvq_cli.cli.calibrate import calibrate
 from kvq_cli.cli.codebook import codebook
 from kvq_cli.cli.loop import each_input
 
@@ -23,7 +24,7 @@ NAME: Final = "profile"
 
 app = typer.Typer(
     name=NAME,
-    help="List, show, check, digest, begin and bind profiles; train codebooks.",
+    help="List, show, check, digest, begin and bind profiles; train codebooks; calibrate.",
     epilog=EXAMPLES,
     rich_markup_mode=None,
 )
@@ -109,6 +110,7 @@ def new(
 
 
 app.command()(bind)
+app.command()(calibrate)
 app.command()(codebook)
 
 

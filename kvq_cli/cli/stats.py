@@ -39,6 +39,9 @@ def stats(
         str | None,
         typer.Option("--queries", help="Queries to measure attention with: a file, or self."),
     ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="The calibration that a profile names.")
+    ] = None,
     plan: planning.Plan = False,
     model: planning.Model = None,
     layers: planning.Layers = None,
@@ -111,6 +114,7 @@ def stats(
             codebooks=codebook or [],
             against=against,
             queries=queries,
+            calibration=calibration,
             threads=threads,
             progress=render.progress(common, name),
         )

@@ -44,7 +44,7 @@ def suggestions(
     common: options.Common,
 ) -> int:
     """For each capture the candidates, and the first of them as a profile."""
-    from kvq_cli import pipeline
+    from kvq_cli import advice
 
     if budget is None:
         raise UsageError("E101", "--suggest needs --budget: a file of bounds, or a profile")
@@ -52,7 +52,7 @@ def suggestions(
         raise UsageError("E101", f"--sample {sample}: 1 layer or more")
 
     def story(name: str) -> Any:
-        return pipeline.suggest(
+        return advice.suggest(
             name,
             budget,
             queries=queries,

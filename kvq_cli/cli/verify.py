@@ -43,6 +43,9 @@ def verify(
     budget: Annotated[
         str | None, typer.Option("--budget", help="JSON of quality bounds that must hold.")
     ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="Calibration it must be made with.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Stored digests only; decode nothing.")
     ] = False,
@@ -102,6 +105,7 @@ def verify(
                 file_root=file_root,
                 min_ratio=min_ratio,
                 max_bytes=max_bytes,
+                calibration=calibration,
             ),
             against=against,
             queries=queries,

@@ -12,10 +12,12 @@ from __future__ import annotations
 from kvq_cli.profile.builtin import (
     builtin_names,
     load_budget,
+    load_calibration,
     load_object,
     load_profile,
     read_profile,
 )
+from kvq_cli.profile.calibration import Calibration
 from kvq_cli.profile.caution import cautions
 from kvq_cli.profile.model import (
     BOUNDS,
@@ -37,6 +39,7 @@ __all__ = [
     "BOUNDS",
     "SCHEMA",
     "Budget",
+    "Calibration",
     "Entropy",
     "Fallback",
     "Profile",
@@ -50,6 +53,7 @@ __all__ = [
     "cautions",
     "codec_table",
     "load_budget",
+    "load_calibration",
     "load_object",
     "load_profile",
     "page_lengths",

@@ -23,6 +23,8 @@ from kvq_cli.contract.fields import Fields
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.objects import ContractObject, read_object
 from kvq_cli.errors import FileError, ProfileError, UsageError
+from kvq_cli.profile import calibration
+from kvq_cli.profile.calibration import Calibration
 from kvq_cli.profile.model import SCHEMA, Budget, Profile
 from kvq_cli.profile.parse import parse_profile, read_budget
 
@@ -46,8 +48,8 @@ def read_profile(data: bytes) -> Profile | KvCompressionProfileV1:
     return _as_profile(read_any(data))
 
 
-def load_object(source: str | Path) -> Profile | ContractObject:
-    """A built-in profile, or the profile, shape or other object of the contract in a file."""
+def load_object(source: str | Path) -> Profile | Calibration | ContractObject:
+    """A built-in profile, or the profile, calibration or object of the contract in a file."""
     if isinstance(source, Path) or _is_path(source):
         return read_any(_read(Path(source)))
     return read_any(_read(FOLDER / f"{_name(source)}{SUFFIX}"))
@@ -84,9 +86,19 @@ def _name(asked: str) -> str:
     raise UsageError("E102", found)
 
 
-def read_any(data: bytes) -> Profile | ContractObject:
+def load_calibration(source: str | Path) -> Calibration:
+    """The calibration in a file."""
+    found = read_any(_read(Path(source)))
+    if not isinstance(found, Calibration):
+        raise ProfileError("E401", f"{source} is no {calibration.SCHEMA}")
+    return found
+
+
+def read_any(data: bytes) -> Profile | Calibration | ContractObject:
     """What the bytes of a JSON file hold, by its schema marker."""
     value: Any = jsontext.loads(data, limit=MAX_BYTES)
+    if isinstance(value, dict) and value.get("schema") == calibration.SCHEMA:
+        return Calibration.from_json(value)
     if isinstance(value, dict) and "schema" not in value:
         if "schema_version" not in value:
             found = f'neither "schema": "{SCHEMA}" nor "schema_version" is there'
@@ -95,9 +107,11 @@ def read_any(data: bytes) -> Profile | ContractObject:
     return parse_profile(value)
 
 
-def _as_profile(found: Profile | ContractObject) -> Profile | KvCompressionProfileV1:
+def _as_profile(found: Profile | Calibration | ContractObject) -> Profile | KvCompressionProfileV1:
     if isinstance(found, Profile | KvCompressionProfileV1):
         return found
+    if isinstance(found, Calibration):
+        raise ProfileError("E401", f"a {calibration.SCHEMA} is no profile", "/schema")
     raise ProfileError("E401", f"a {found.schema_version} is no profile", "/schema_version")
 
 

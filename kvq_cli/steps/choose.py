@@ -8,13 +8,15 @@ profile covers is lossless, and the container says so. What a capture does not t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.errors import KvqError, ProfileError, UsageError
-from kvq_cli.profile import Profile, load_profile
+from kvq_cli.profile import Entropy, Profile, Storage, load_profile
+from kvq_cli.profile.parse import MAX_LEVEL
 from kvq_cli.record import record
 from kvq_cli.words import Role
 
@@ -112,3 +114,21 @@ def _notes(profile: KvCompressionProfileV1) -> Iterator[str]:
             f"profile {profile.profile_id}: a codebook of {size} codewords is trained for every "
             "call, which takes time that grows with their square"
         )
+
+
+def storage_of(
+    choices: Sequence[Choice], level: int | None = None, alignment: int | None = None
+) -> Storage:
+    """The first profile's storage, as the user changed it; no packed byte depends on it."""
+    storage = choices[0].profile.storage
+    if any(choice.profile.fixed_rate for choice in choices):
+        storage = replace(storage, entropy=Entropy.NONE)
+    if level is not None:
+        if not 1 <= level <= MAX_LEVEL:
+            raise UsageError("E101", f"level {level}, 1 to {MAX_LEVEL} are allowed")
+        storage = replace(storage, level=level)
+    if alignment is not None:
+        if not 64 <= alignment <= 1 << 21 or alignment & (alignment - 1):
+            raise UsageError("E101", f"alignment {alignment}, a power of two in 64..2097152")
+        storage = replace(storage, alignment=alignment)
+    return storage

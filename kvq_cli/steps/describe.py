@@ -137,8 +137,12 @@ def describe_profile(source: str | Path) -> InspectReport:
 
 def described(source: str | Path, found: Any) -> InspectReport:
     """What there is to tell of an object that was read from `source`."""
-    from kvq_cli.profile import SCHEMA, Profile
+    from kvq_cli.profile import SCHEMA, Calibration, Profile
 
+    if isinstance(found, Calibration):
+        told = found.to_json()
+        members = {"format": told["schema"], "digest": found.digest(), "calibration": told}
+        return InspectReport(str(source), "calibration", members)
     schema = SCHEMA if isinstance(found, Profile) else found.schema_version
     members = {"format": schema, "digest": found.digest(), "profile": found.to_json()}
     return InspectReport(str(source), "profile", members)

@@ -23,7 +23,7 @@ from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, plain, text
 from kvq_cli.errors import DigestError
 from kvq_cli.planes import raw_bytes
-from kvq_cli.profile import Profile
+from kvq_cli.profile import Profile, load_calibration
 from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.choose import named_profile
@@ -47,6 +47,7 @@ class Expected:
     file_root: str | None = None
     min_ratio: float | None = None
     max_bytes: int | None = None
+    calibration: str | Path | None = None
 
 
 def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator[Broken]:
@@ -61,6 +62,10 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
     ):
         if wanted is not None and wanted.removeprefix(PREFIX).lower() != found.hex():
             yield _broken("E803", f"{word} is {text(found)}, expected {wanted}")
+    if expected.calibration is not None:
+        wanted, named = load_calibration(expected.calibration).digest(), manifest.calibration_digest
+        if named != wanted:
+            yield _broken("E807", f"calibration is {named or 'none'}, expected {wanted}")
     size = end.file_length
     if expected.max_bytes is not None and size > expected.max_bytes:
         yield _broken("E804", f"{size} bytes, at most {expected.max_bytes} expected")

@@ -132,7 +132,11 @@ def stored_by(
 
 
 def make_plan(
-    capture: Capture, choices: tuple[Choice, ...], storage: Storage, tables: Tables = NO_TABLES
+    capture: Capture,
+    choices: tuple[Choice, ...],
+    storage: Storage,
+    tables: Tables = NO_TABLES,
+    calibration: str | None = None,
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
@@ -160,6 +164,7 @@ def make_plan(
         entropy=storage.entropy.value,
         level=storage.level,
         writer=f"kvq {__version__}",
+        calibration_digest=calibration,
     )
     arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
@@ -202,14 +207,6 @@ def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> t
 
 
 def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -> None:
-    for choice in choices:
-        name = choice.profile.name
-        if choice.profile.calibration_digest is not None:
-            raise ProfileError(
-                "E403",
-                f"{name} names a calibration, which this version cannot take",
-                "/calibration_digest",
-            )
     lossy = any(not rule.codec.lossless for each in choices for rule in each.profile.rules)
     if lossy and capture.unquantisable:
         tensor = capture.unquantisable[0]

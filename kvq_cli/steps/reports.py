@@ -138,8 +138,9 @@ class SuggestReport(Report):
     layers: int  # looked at
     of_layers: int
     source_bytes: int  # of these layers
-    candidates: list[dict[str, Any]]  # name, bytes, ratio, raw_pages; the smallest first
-    profile: dict[str, Any]  # the first of them
+    candidates: list[dict[str, Any]]  # name, bytes, ratio, bits, raw_pages; the smallest first
+    bits_per_element: float  # of the first of them
+    profile: dict[str, Any]
     digest: str
     notes: tuple[str, ...]
 

@@ -42,11 +42,12 @@ class Candidate:
     nbytes: int
     raw: int  # pages that the budget keeps raw
 
-    def to_json(self, source: int) -> dict[str, Any]:
+    def to_json(self, source: int, elements: int) -> dict[str, Any]:
         return {
             "name": self.profile.name,
             "bytes": self.nbytes,
             "ratio": round(source / self.nbytes, 4),
+            "bits_per_element": round(8 * self.nbytes / elements, 4),
             "raw_pages": self.raw,
         }
 
@@ -71,17 +72,16 @@ def suggested(
         found.append(_tried(plan, profile, layers, threads))
         progress(done + 1, len(profiles))
     found.sort(key=lambda each: each.nbytes)
-    source = sum(
-        slab.heads * slab.tokens * slab.row_size
-        for (_, _, layer), slab in capture.slabs.items()
-        if layer in layers
-    )
+    slabs = [slab for (_, _, layer), slab in capture.slabs.items() if layer in layers]
+    source = sum(slab.heads * slab.tokens * slab.row_size for slab in slabs)
+    elements = sum(slab.heads * slab.tokens * slab.channels for slab in slabs)
     return SuggestReport(
         path=path,
         layers=len(layers),
         of_layers=len(capture.layers),
         source_bytes=source,
-        candidates=[each.to_json(source) for each in found],
+        candidates=[each.to_json(source, elements) for each in found],
+        bits_per_element=round(8 * found[0].nbytes / elements, 4),
         profile=found[0].profile.to_json(),
         digest=found[0].profile.digest(),
         notes=plan.notes,

@@ -234,12 +234,11 @@ def test_a_kv_profile_for_another_shape(tmp_path):
 @pytest.mark.parametrize(
     ("member", "pointer"),
     [
-        ({"calibration_digest": ZERO}, "/calibration_digest"),
         ({"schema": "kvq_profile_v2"}, "/schema"),
     ],
 )
 def test_profiles_that_ask_for_too_much(member, pointer, tmp_path):
-    """A calibration, a later schema: E403 and its pointer, nothing written."""
+    """A later schema: E403 and its pointer, nothing written."""
     capture, path = tmp_path / "cache", tmp_path / "profile.json"
     capture.write_bytes(canonical_capture())
     value = {"schema": "kvq_profile_v1", "name": "much", "rules": [{"codec": "int8"}]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvq_cli import pipeline
+from kvq_cli import advice, pipeline
 from kvq_cli.capture.writer import header_bytes
 from kvq_cli.container import outline
 from kvq_cli.errors import CaptureError, ContainerError, ProfileError, UsageError
@@ -85,7 +85,7 @@ def compared(folder, profile, geometry, **options):
     capture, box = written(folder / "cache", geometry), folder / "cache.kvq"
     told = pipeline.compress(capture, box, profiles=[profile], threads=1, force=True, **options)
     measured = pipeline.stats(box, threads=1)
-    plan = pipeline.plan_stats(profile, geometry, **options)
+    plan = advice.plan_stats(profile, geometry, **options)
     assert plan.container_bytes == told.file_bytes == box.stat().st_size
     assert plan.packed_bytes == told.packed_bytes
     assert plan.source_bytes == told.source_bytes
@@ -135,7 +135,7 @@ def test_a_codebook_is_counted(tmp_path):
     )
     assert plan.parts["tables"] > 32 * 2 * 2
     with pytest.raises(ProfileError) as refusal:
-        pipeline.plan_stats(profile, Geometry(1, 2, 40, 24))
+        advice.plan_stats(profile, Geometry(1, 2, 40, 24))
     assert refusal.value.error_id == "E403"
 
 
@@ -144,7 +144,7 @@ def test_entropy_coding_is_not_guessed(tmp_path):
     profile = load_profile("lossless")
     geometry = Geometry(2, 2, 300, 64)
     told = pipeline.compress(written(tmp_path / "cache", geometry), profiles=[profile])
-    plan = pipeline.plan_stats("lossless", geometry)
+    plan = advice.plan_stats("lossless", geometry)
     assert plan.path == "lossless"
     assert told.stored_bytes < told.packed_bytes == plan.packed_bytes
     assert plan.computed is True
@@ -153,7 +153,7 @@ def test_entropy_coding_is_not_guessed(tmp_path):
 
 def test_layers_name_their_codecs():
     """Of each role and layer, in the order of its tokens."""
-    plan = pipeline.plan_stats("turboquant-boundary", Geometry(6, 2, 100, 64))
+    plan = advice.plan_stats("turboquant-boundary", Geometry(6, 2, 100, 64))
     told = {(row["role"], row["layer"]): row for row in plan.layers}
     assert len(told) == len(plan.layers) == 12
     assert all(row["codecs"] == ["raw", "turboquant_mse"] for row in plan.layers)
@@ -165,7 +165,7 @@ def test_layers_name_their_codecs():
 @pytest.mark.parametrize("name", ["int8", "kivi-2bit", "turboquant-boundary", "lossless"])
 def test_long_caches_take_no_longer(name):
     """Pages are multiplied, never walked: this would not end."""
-    plan = pipeline.plan_stats(name, Geometry(80, 8, 1 << 32, 128))
+    plan = advice.plan_stats(name, Geometry(80, 8, 1 << 32, 128))
     assert plan.pages >= 80 * 2 * (1 << 24)
     assert (plan.ratio > 1) == (name != "lossless")
 
@@ -191,7 +191,7 @@ def test_long_caches_take_no_longer(name):
 def test_limits_are_those_of_a_container(geometry, members, error):
     """What no container can hold is refused as compress refuses it."""
     with pytest.raises((ContainerError, CaptureError)) as refusal:
-        pipeline.plan_stats(made("p", **members), geometry)
+        advice.plan_stats(made("p", **members), geometry)
     assert refusal.value.error_id == error
 
 
@@ -199,10 +199,10 @@ def test_the_last_chunk_that_fits(monkeypatch):
     """The limit of chunks counts header, pages, leaf, root; none less and none more."""
     profile, geometry = made("p", rules=[{"codec": "raw"}]), Geometry(2, 1, 300, 8)
     monkeypatch.setattr(outline, "MAX_CHUNKS", 8 + 3)
-    assert pipeline.plan_stats(profile, geometry).pages == 8
+    assert advice.plan_stats(profile, geometry).pages == 8
     monkeypatch.setattr(outline, "MAX_CHUNKS", 8 + 2)
     with pytest.raises(ContainerError):
-        pipeline.plan_stats(profile, geometry)
+        advice.plan_stats(profile, geometry)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_head_dim_that_a_codec_cannot_take(name, channels, fits, tmp_path):
         compared(tmp_path, unpacked(load_profile(name)), geometry)
         return
     with pytest.raises(UsageError) as refusal:
-        pipeline.plan_stats(name, geometry)
+        advice.plan_stats(name, geometry)
     assert refusal.value.error_id == "E101"
     told = pipeline.compress(written(tmp_path / "cache", geometry), profiles=[name])
     assert set(told.raw_pages) == {"unsupported"}
@@ -233,10 +233,10 @@ def test_bound_profiles_and_budgets(tmp_path):
     known = json.loads(json.loads(CONTRACT.read_text())["kv_profiles"][-1]["json"])
     (tmp_path / "keys.json").write_text(json.dumps(known))
     with pytest.raises(UsageError) as refusal:
-        pipeline.plan_stats(tmp_path / "keys.json", Geometry(1, 1, 4, 8))
+        advice.plan_stats(tmp_path / "keys.json", Geometry(1, 1, 4, 8))
     assert refusal.value.error_id == "E101"
     strict = made("p", rules=[], budget={"max_relative_mse": 0.1})
-    notes = pipeline.plan_stats(strict, Geometry(1, 1, 4, 8)).notes
+    notes = advice.plan_stats(strict, Geometry(1, 1, 4, 8)).notes
     assert any("budget" in note for note in notes)
 
 
@@ -247,5 +247,5 @@ def test_nothing_is_read(tmp_path, monkeypatch):
     path.write_text(json.dumps(load_profile("int8").to_json()))
     monkeypatch.setattr("os.open", None)
     monkeypatch.setattr("os.pread", None)
-    plan = pipeline.plan_stats(str(path), Geometry(1, 1, 4, 8))
+    plan = advice.plan_stats(str(path), Geometry(1, 1, 4, 8))
     assert plan.path == str(path)
