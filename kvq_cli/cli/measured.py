@@ -99,3 +99,10 @@ def _told(value: object, missing: str) -> object:
 
 def _part(plane: Mapping[str, Any]) -> float:
     return plane["stored"] / plane["packed"] if plane["packed"] else 1.0
+
+
+def csv_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of errors, and of attention with the role `query`."""
+    path = render.safe(report["path"])
+    asked = ({"role": "query", **row} for row in report["attention"])
+    return [{"path": path, **row} for row in (*report["errors"], *asked)]

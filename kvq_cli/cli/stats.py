@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv as csvlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ Examples:
   kvq stats cache.safetensors --profile int8 --queries self
   kvq stats cache.safetensors --profile int8 --json
   kvq stats cache.safetensors -p int8 -p int4 -p turboquant-3bit --queries self
+  kvq stats cache.safetensors -p int8 -p int4 --queries self --html report.html
   kvq stats cache.safetensors --suggest --budget bounds.json > profile.json
   kvq stats --plan --model llama-3.1-8b --tokens 100000 -p int8 -p kivi-2bit"""
 
@@ -53,6 +55,10 @@ def stats(
     suggest: suggesting.Suggest = False,
     budget: suggesting.Budget = None,
     sample: suggesting.Sample = None,
+    html: Annotated[
+        str | None, typer.Option("--html", help="Write a page with tables and drawings.")
+    ] = None,
+    force: options.Force = False,
     csv: Annotated[
         bool, typer.Option("--csv", help="Error rows, or those of --plan, as CSV.")
     ] = False,
@@ -89,57 +95,85 @@ def stats(
         "--suggest": suggest or None,
         "--budget": budget,
         "--sample": sample,
+        "--html": html,
     }
     planning.check_options(geometry, files, plan=plan)
     if plan:
         return planning.plan_table(profile or [], codebook or [], geometry, common, csv=csv)
 
-    from kvq_cli import pipeline
-    from kvq_cli.steps.choose import apart
-
     names = options.input_names(inputs, files_from, null=null)
+    terms = {
+        "codebooks": codebook or [],
+        "against": against,
+        "queries": queries,
+        "calibration": calibration,
+        "threads": threads,
+    }
     if suggest:
-        suggesting.check_options(profile, against, codebook, csv=csv)
+        given = {"--profile": profile, "--against": against, "--codebook": codebook, "--html": html}
+        suggesting.check_options(given, csv=csv)
         return suggesting.suggestions(names, budget, queries, sample, threads, common)
     if budget or sample:
         raise UsageError("E101", "--budget and --sample go with --suggest")
-    tries = apart(profile or [])
-    # Each input under each of the profiles, one after the other.
+    return _measured(names, profile or [], terms, common, csv=csv, html=html, force=force)
+
+
+def _measured(
+    names: Sequence[str],
+    profiles: Sequence[str],
+    terms: Mapping[str, Any],
+    common: options.Common,
+    *,
+    csv: bool,
+    html: str | None,
+    force: bool,
+) -> int:
+    """Each input under each of the profiles, one after the other."""
+    from kvq_cli import pipeline
+    from kvq_cli.steps.choose import apart
+    from kvq_cli.steps.output import check_output
+
+    files = tuple(map(Path, names))
+    if html:
+        check_output(Path(html), force=force, inputs=files)
+    tries = apart(profiles)
     chosen = iter([each for _ in names for each in tries])
-
-    def story(name: str) -> Any:
-        return pipeline.stats(
-            name,
-            profiles=next(chosen),
-            codebooks=codebook or [],
-            against=against,
-            queries=queries,
-            calibration=calibration,
-            threads=threads,
-            progress=render.progress(common, name),
-        )
-
-    columns = measured.CSV_COLUMNS
-    rows = csvlib.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
-    if csv and not (json or ndjson or quiet):
-        rows.writeheader()
-
     reports: list[Mapping[str, Any]] = []
 
+    def story(name: str) -> Any:
+        progress = render.progress(common, name)
+        report = pipeline.stats(name, profiles=next(chosen), progress=progress, **terms)
+        reports.append(report.to_json())
+        return report
+
+    told = not (common.json or common.ndjson or common.quiet)
+    columns = measured.CSV_COLUMNS
+    rows = csvlib.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
+    if csv and told:
+        rows.writeheader()
+
     def human(report: Mapping[str, Any]) -> None:
-        reports.append(report)
         if csv:
-            path = render.safe(report["path"])
-            rows.writerows({"path": path, **row} for row in report["errors"])
-            asked = ({"path": path, "role": "query", **row} for row in report["attention"])
-            rows.writerows(asked)
+            rows.writerows(measured.csv_rows(report))
         elif len(tries) == 1:
             measured.tell(report, common)
 
     code = each_input([name for name in names for _ in tries], story, common, human=human)
-    if len(tries) > 1 and reports and not csv:
+    if len(tries) > 1 and reports and told and not csv:
         measured.side_by_side(reports, common)
+    if html and reports:
+        _write_page(Path(html), reports, files, force=force)
     return code
+
+
+def _write_page(
+    target: Path, reports: Sequence[Mapping[str, Any]], inputs: tuple[Path, ...], *, force: bool
+) -> None:
+    from kvq_cli.cli.html import page
+    from kvq_cli.steps.output import open_output
+
+    with open_output(target, force=force, inputs=inputs) as output:
+        output.write(page(reports).encode())
 
 
 stats.__doc__ = f"{stats.__doc__}\n\n{planning.ABOUT}\n\n{suggesting.ABOUT}\n\n{EXAMPLES}"

@@ -26,12 +26,10 @@ Sample: TypeAlias = Annotated[
 ]
 
 
-def check_options(profile: object, against: object, codebook: object, *, csv: bool) -> None:
+def check_options(given: Mapping[str, object], *, csv: bool) -> None:
     """UsageError where an option would do nothing."""
-    for name, given in (
-        ("--profile", profile), ("--against", against), ("--codebook", codebook), ("--csv", csv),
-    ):  # fmt: skip
-        if given:
+    for name, value in {**given, "--csv": csv}.items():
+        if value:
             raise UsageError("E101", f"{name} does not go with --suggest")
 
 
