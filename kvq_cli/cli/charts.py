@@ -90,7 +90,7 @@ def heat(cells: Mapping[tuple[int, int], float]) -> str:
         drawn.append(f'<text x="{LEFT - 6}" y="{y}" text-anchor="end">{layer}</text>')
     drawn += [
         f'<text x="{LEFT + CELL * head}" y="10">{head}</text>'
-        for head in range(0, heads, max(1, heads // 8))
+        for head in range(0, heads, max(2, heads // 8))
     ]
     height = TOP + CELL * len(layers) + 18
     drawn.append(f'<text x="{LEFT}" y="{height - 4}">{low:.3g} (light) to {high:.3g} (dark)</text>')

@@ -31,6 +31,7 @@ from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Reason, Role
 
 RUNGS: Final = "int8"
+OF_VALUES: Final = ("min_attention_cosine", "max_value_aggregation_mse", "max_relative_mse")
 LOSSLESS: Final = ("raw", "lossless")
 
 
@@ -84,8 +85,13 @@ def suggested(
         bits_per_element=round(8 * found[0].nbytes / elements, 4),
         profile=found[0].profile.to_json(),
         digest=found[0].profile.digest(),
-        notes=plan.notes,
+        notes=(*plan.notes, *_note(budget)),
     )
+
+
+def _note(budget: Budget) -> Iterator[str]:
+    if all(getattr(budget, name) is None for name in OF_VALUES):
+        yield f"no bound looks at values, which may become anything: see {', '.join(OF_VALUES)}"
 
 
 def candidates(budget: Budget) -> Iterator[Profile]:

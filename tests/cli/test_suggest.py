@@ -77,7 +77,8 @@ def test_text_is_a_profile(folder):
     ran = done(*call, "--queries", "self")
     assert json.loads(ran.out)["budget"]["max_attention_tv"] == 0.05
     assert "3 of 3 layers" in ran.err
-    assert len(ran.err.splitlines()) == 7
+    assert "no bound looks at values" in ran.err
+    assert len(ran.err.splitlines()) == 8
     assert len(done(*call, "--queries", "self", "-v").err.splitlines()) > 20
 
 
