@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,29 @@ def test_no_command_needs_memory_for_the_capture(capture, profile, capsys):
         sizes = ", ".join(f"{name} {size >> 20}" for name, size in peaks.items())
         sys.stdout.write(f"\n{profile}, peak in MB: {sizes}\n")
     assert max(peaks.values()) < PEAK
+
+
+def test_three_profiles_with_attention_stay_small(tmp_path, capsys):
+    """What three profiles would do to 2 GB, attention of each included, takes less than 500 MB.
+
+    A budget looks at the same pages again and again, and stays below that too.
+    """
+    source, profile = tmp_path / "source", tmp_path / "p.json"
+    if shutil.disk_usage(tmp_path).free < FREE:
+        pytest.skip(f"fewer than 12 GB are free at {tmp_path}")
+    sizes = ["--layers=8", "--heads=8", "--channels=128"]
+    subprocess.run(
+        [sys.executable, str(TOOL), str(source), f"--bytes={2 << 30}", *sizes], check=True
+    )
+    three = [word for name in ("int8", "int4", "turboquant-4bit") for word in ("-p", name)]
+    budget = {"max_attention_tv": 0.02, "min_attention_cosine": 0.99}
+    rules = [{"codec": {"name": "int8", "center": True}}]
+    told = {"schema": "kvq_profile_v1", "name": "p", "rules": rules, "budget": budget}
+    profile.write_text(json.dumps(told))
+    found = {
+        "stats": peak("stats", "-q", source, *three, "--queries", "self"),
+        "budget": peak("compress", "-q", source, "-p", profile, "-o", tmp_path / "box.kvq"),
+    }
+    with capsys.disabled():
+        print("", *(f"{name}: {size >> 20} MB" for name, size in found.items()))  # noqa: T201
+    assert max(found.values()) < 500 << 20
