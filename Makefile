@@ -9,7 +9,7 @@ VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-long lint format check bench bench-peers vectors vectors-check \
-	docs docs-check sample-data build clean
+	docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ docs: $(VENV)/.test ## Write the generated parts of README.md, docs/ and sample_
 docs-check: $(VENV)/.test ## Check that they are what they should be, and the synthetic sample too.
 	@$(BIN)/python tools/make_docs.py --check
 	@$(BIN)/python tools/make_sample_data.py --check
+
+pictures: $(VENV)/.test ## Draw the pictures of the README from measurements of the sample.
+	@$(BIN)/python tools/make_pictures.py
 
 sample-data: $(VENV)/.test ## Write the synthetic sample capture.
 	@$(BIN)/python tools/make_sample_data.py

@@ -36,7 +36,10 @@ def stacked(parts: Sequence[tuple[str, int]]) -> str:
 
 
 def scatter(points: Sequence[tuple[str, float | None, float | None]], across: str, up: str) -> str:
-    """Named points; upwards the scale is logarithmic, and what is 0 lies at its foot."""
+    """Numbered points, and their names below.
+
+    Upwards the scale is logarithmic, and what is 0 lies at its foot.
+    """
     known = [(name, x, y) for name, x, y in points if x is not None and y is not None]
     least = min((y for _, _, y in known if y > 0), default=1e-3)
     most = max((y for _, _, y in known if y > 0), default=1.0)
@@ -58,12 +61,25 @@ def scatter(points: Sequence[tuple[str, float | None, float | None]], across: st
         drawn.append(f'<text x="{x:.1f}" y="316" text-anchor="middle">{bits}</text>')
     drawn.append(f'<text x="{WIDE - 10}" y="334" text-anchor="end">{escape(across)}</text>')
     drawn.append(f'<text x="60" y="12">{escape(up)}</text>')
-    for number, (name, bits_of, loss) in enumerate(sorted(known, key=lambda each: each[1])):
+    placed = sorted((x, y, name) for name, x, y in known)
+    for number, (bits_of, loss, name) in enumerate(placed):
         x, y = place(bits_of, loss)
-        fill = f"var(--c{number % COLOURS})"
-        drawn.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{fill}"/>')
-        drawn.append(f'<text x="{x + 8:.1f}" y="{y + 4:.1f}">{escape(name)}</text>')
-    return _svg(WIDE, 340, drawn)
+        drawn += _numbered(number, x, y)
+        left, top = 60 + 145 * (number % 4), 356 + 20 * (number // 4)
+        drawn += _numbered(number, left, top)
+        drawn.append(f'<text x="{left + 12}" y="{top + 4}">{escape(name)}</text>')
+    return _svg(WIDE, 350 + 20 * -(-len(placed) // 4), drawn)
+
+
+def _numbered(number: int, x: float, y: float) -> list[str]:
+    """A dot with its number in it."""
+    fill = f"var(--c{number % COLOURS})"
+    style = "fill:var(--paper);font-size:9px"
+    place = f'x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" style="{style}"'
+    return [
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="8" fill="{fill}"/>',
+        f"<text {place}>{number + 1}</text>",
+    ]
 
 
 def heat(cells: Mapping[tuple[int, int], float]) -> str:

@@ -5,6 +5,7 @@ One container is told at length, several profiles of a capture a line each, side
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ COMPARED = (
     "worst cosine", "raw pages",
 )  # fmt: skip
 PROBES = {"capture": "the capture's", "file": "the file's", "self": "the last keys of each head"}
+SHADES = " .:-=+*#%@"
 METRICS = ("relative_mse", "snr_db", "cosine", "max_error", "mae")
 ATTENTION = (
     "attention_tv", "attention_kl", "topk_disagreement", "logit_mse", "value_aggregation_mse",
@@ -60,8 +62,11 @@ def tell(report: Mapping[str, Any], common: options.Common) -> None:
         f"{report['ratio_against']}" + (f", {bits:.3f} bits per element" if bits else "")
     )
     whole = report["file_bytes"]
-    rows = [[part, count, f"{count / whole:.2%}"] for part, count in report["parts"].items()]
-    render.table(common, ("part", "bytes", "of file"), [*rows, ["file", whole, "100.00%"]])
+    rows = [
+        [part, count, f"{count / whole:.2%}", _bar(count / whole)]
+        for part, count in report["parts"].items()
+    ]
+    render.table(common, ("part", "bytes", "of file", ""), [*rows, ["file", whole, "100.00%", ""]])
     rows = [
         [each["name"], each["packed"], each["stored"], f"{_part(each):.2%}"]
         for each in report["planes"]
@@ -75,6 +80,11 @@ def tell(report: Mapping[str, Any], common: options.Common) -> None:
     if report["probe"]:
         render.say(f"attention, queries: {PROBES[report['probe']['kind']]}")
     _rows(report["attention"], ("layer", "head", "queries"), ATTENTION, common)
+    if common.verbose:
+        for role in ("key", "value"):
+            heads = [row for row in report["errors"] if row["role"] == role]
+            _heat(heads, "relative_mse", f"{role}s, relative_mse, kv heads")
+        _heat(report["attention"], "attention_tv", "attention_tv, query heads")
 
 
 def _rows(
@@ -91,6 +101,29 @@ def _rows(
     ]
     if cells:
         render.table(common, (*keys, *metrics), cells)
+
+
+def _bar(part: float) -> str:
+    """A part of the whole, to a twentieth; something for the least."""
+    return "#" * max(round(20 * part), part > 0)
+
+
+def _heat(rows: Sequence[Mapping[str, Any]], metric: str, title: str) -> None:
+    """A line a layer, a letter a head; each darker letter is twice the error, at least."""
+    heads = [row for row in rows if row["head"] is not None and row[metric]]
+    if not heads:
+        return
+    most = max(row[metric] for row in heads)
+    span = max(math.log2(most / min(row[metric] for row in heads)), len(SHADES) - 2.0)
+    lines: dict[int, dict[int, str]] = {}
+    for row in (row for row in rows if row["head"] is not None):
+        level = 1 + math.log2(row[metric] / most) / span if row[metric] else 0.0
+        at = 1 + round(level * (len(SHADES) - 2)) if row[metric] else 0
+        lines.setdefault(row["layer"], {})[row["head"]] = SHADES[at]
+    render.say(f"{title} across, layers down; {SHADES[-1]} is {most:.3g}")
+    for layer, shades in sorted(lines.items()):
+        line = "".join(shades.get(head, " ") for head in range(max(shades) + 1))
+        render.say(f"{layer:5} {line}")
 
 
 def _told(value: object, missing: str) -> object:

@@ -292,3 +292,18 @@ def test_sample_data_of_the_readme(tmp_path):
     whole = json.loads(ran.out)["results"][0]["attention"][-1]
     assert 0 < whole["attention_tv"] < 0.01
     assert whole["queries"] == 64
+
+
+def test_heat_maps_for_people(tmp_path):
+    """With --verbose a letter for each head of each layer, the darkest for the largest."""
+    path, asked = folder(tmp_path, capture(), queries())
+    text = done("stats", path, "-p", "int8", "--queries", asked, "-v").out.splitlines()
+    at = next(at for at, line in enumerate(text) if line.startswith("attention_tv, query heads"))
+    maps = [line[6:] for line in text[at + 1 : at + 1 + LAYERS]]
+    assert [len(line) for line in maps] == LAYERS * [2 * HEADS]
+    report = done("stats", path, "-p", "int8", "--queries", asked, "--json").result
+    heads = [row for row in report["attention"] if row["head"] is not None]
+    worst = max(heads, key=lambda row: row["attention_tv"])
+    assert maps[worst["layer"]][worst["head"]] == "@"
+    exact = done("stats", path, "--queries", asked, "-v").out
+    assert "across, layers down" not in exact

@@ -85,7 +85,7 @@ def test_profiles_are_compared(folder):
         variation = report["attention"][-1]["attention_tv"]
         told = (name, report["ratio"], report["bits_per_element"], variation)
         assert row == [str(each) for each in told]
-    assert text.count("<circle") == len(PROFILES)
+    assert text.count("<circle") == 2 * len(PROFILES), "in the plot and beside its name"
     assert text.count("<h2>") == len(PROFILES)
 
 
