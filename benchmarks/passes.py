@@ -15,6 +15,9 @@ from typing import Any, Final
 
 import numpy as np
 
+from kvq_cli.numerics.rotation import Hadamard
+from kvq_cli.numerics.scratch import Scratch
+
 TILE: Final = 1 << 17
 ROUNDS: Final = 60
 REPEATS: Final = 20
@@ -28,6 +31,11 @@ RESTORE: Final = {
         *("u8 to u16", "u16 or", "u16 and"),
         *("i8 to f32", "multiply rows", *NARROW, *SIGN),
     ),
+    # Pairs of levels by the byte that holds both codes; the sign is that of the float.
+    "4-bit codes of turned rows": (
+        *("levels of bytes", "rows turned", "multiply rows", *NARROW),
+        *("shift", "and", "add"),
+    ),
 }
 
 
@@ -39,6 +47,8 @@ def operations() -> dict[str, Callable[[], Any]]:
     words, halves = values.copy().view(np.uint32), np.zeros(TILE, np.uint16)
     other, codes = words.copy(), np.ones(TILE, np.int8)
     wide = halves.view(np.int16)
+    turning, scratch = Hadamard(128, 0), Scratch()
+    pairs, packed = values[:512].copy().view(np.float64), rng.integers(0, 256, TILE // 2, np.uint8)
     return {
         "i8 to f32": lambda: np.copyto(values, codes),
         "i8 to i16": lambda: np.copyto(wide, codes),
@@ -50,6 +60,8 @@ def operations() -> dict[str, Callable[[], Any]]:
         "add scalar": lambda: np.add(other, 0xFFF, out=other),
         "u32 to u16": lambda: np.copyto(halves, other, casting="unsafe"),
         "u16 and": lambda: np.bitwise_and(halves, 0x8000, out=halves),
+        "levels of bytes": lambda: np.take(pairs, packed, out=values.view(np.float64), mode="clip"),
+        "rows turned": lambda: turning.back(rows, scratch),
         "u16 or": lambda: np.bitwise_or(halves, halves, out=halves),
     }
 
