@@ -7,12 +7,15 @@ The figures are printed as a table.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reference.attention import drift
 
 from kvq_cli import pipeline
-from kvq_cli.profile import load_profile, parse_profile
+from kvq_cli.advice import suggest
+from kvq_cli.profile import Budget, builtin_names, load_profile, parse_profile
 from support.real import QUERIES, by_layer, captures, floats, header_of, print_table, tensors
 
 pytestmark = pytest.mark.long
@@ -88,3 +91,26 @@ def test_budgets_hold_on_real_captures(path, tmp_path, table):
         table.append((f"{path.stem[:34]}, {number}", f"{report.ratio:.3f}", raw, *figures))
     assert ratios == sorted(ratios, reverse=True)
     assert np.unique(ratios).size >= 3
+
+
+SUGGESTED = {"max_attention_tv": 0.05, "min_attention_cosine": 0.98}
+SMALL = 8 << 20  # larger captures would take minutes
+
+
+@pytest.mark.parametrize("path", list(with_queries()))
+def test_what_is_suggested_is_smallest(path, tmp_path):
+    """Its file keeps the budget, and no built-in profile's file is 3 % smaller."""
+    if path.stat().st_size > SMALL:
+        pytest.skip(f"{path.name} is larger than {SMALL >> 20} MB")
+    asked, box = path.with_name(path.stem + QUERIES), tmp_path / "box.kvq"
+    budget = Budget(**SUGGESTED)
+    best = suggest(path, budget, queries=asked)
+    terms = {"queries": asked, "force": True}
+    size = pipeline.compress(path, box, profiles=[parse_profile(best.profile)], **terms).file_bytes
+    assert not pipeline.verify(box, against=path, queries=asked).broken
+    for name in builtin_names():
+        profile = load_profile(name)
+        if not profile.rules[0].codec.lossless:
+            profile = replace(profile, budget=budget)
+            other = pipeline.compress(path, box, profiles=[profile], **terms).file_bytes
+            assert size <= 1.03 * other, name
