@@ -127,6 +127,8 @@ def test_signals(command, number, capture):
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(KVQ_TMPDIR=str(capture.parent)),
+        # A suite that a shell runs in the background inherits that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     assert child.stdin
     assert child.stderr
