@@ -17,7 +17,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        sys.exit(code)  # which tells of it
+        if not code:  # nobody has told of it yet
+            sys.exit(code)
     os._exit(code)
 
 
