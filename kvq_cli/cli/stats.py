@@ -92,6 +92,7 @@ def stats(
         "--null": null or None,
         "--against": against,
         "--queries": queries,
+        "--calibration": calibration,
         "--suggest": suggest or None,
         "--budget": budget,
         "--sample": sample,
@@ -110,7 +111,13 @@ def stats(
         "threads": threads,
     }
     if suggest:
-        given = {"--profile": profile, "--against": against, "--codebook": codebook, "--html": html}
+        given = {
+            "--profile": profile,
+            "--against": against,
+            "--codebook": codebook,
+            "--calibration": calibration,
+            "--html": html,
+        }
         suggesting.check_options(given, csv=csv)
         return suggesting.suggestions(names, budget, queries, sample, threads, common)
     if budget or sample:

@@ -100,8 +100,9 @@ def compare(
 
 
 def widened(bits: NDArray[Any], dtype: DType) -> NDArray[np.float64]:
-    """The numbers as float64, exactly, in memory of their own."""
-    return _wide(bits, dtype, Scratch(), "widened")
+    """The numbers as float64, exactly, in memory of their own; what is not finite as 0."""
+    wide = _wide(bits, dtype, Scratch(), "widened")
+    return np.nan_to_num(wide, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _wide(bits: NDArray[Any], dtype: DType, scratch: Scratch, name: str) -> NDArray[np.float64]:

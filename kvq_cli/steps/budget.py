@@ -188,7 +188,6 @@ def _worst_heads(drift: Drifts, layer: int, bounds: Bounds) -> Found:
 
 def _relative_mse(before: Floats, after: Floats) -> Floats:
     """Of each head of a page."""
-    before, after = (np.nan_to_num(each, nan=0, posinf=0, neginf=0) for each in (before, after))
     gaps = (before - after).reshape(len(before), -1)
     flat = before.reshape(len(before), -1)
     energy, error = EXACT.total(flat * flat), EXACT.total(gaps * gaps)

@@ -58,7 +58,7 @@ class LayerReader:
         bits = self._container.rows(
             role, self._layer.layer, batch=self._batch, tokens=range(start, stop), dtype=None
         )
-        after = np.nan_to_num(widened(bits, slab.dtype), nan=0.0, posinf=0.0, neginf=0.0)
+        after = widened(bits, slab.dtype)
         if role is Role.KEY and self._rope is not None:
             positions = np.arange(start, stop) + self._probe.first(self._layer)
             return self._rope.rotate(before, positions), self._rope.rotate(after, positions)

@@ -38,6 +38,7 @@ from kvq_cli.steps.work import Progress, workers
 
 UNKEPT: Final = "E806"
 NO_QUERIES: Final = "attention was not measured again: its queries lie in a file, see --queries"
+PIPE: Final = "nothing was measured again: a container from a pipe is read once"
 OTHERS: Final = "attention was measured with other queries than at compression"
 
 
@@ -56,7 +57,9 @@ def held_to_budgets(
     notes: list[str] = []
     if told != bounds:
         return {}, [_broken("what was measured is not what the profile bounds")], notes
-    if capture is not None and not compared.broken and (bounds or further):
+    if capture is not None and (bounds or further) and not reader.source.seekable:
+        notes = [PIPE]
+    elif capture is not None and not compared.broken and (bounds or further):
         container = Container(reader.source)
         found, notes = _measured(container, capture, bounds | further, queries, threads, progress)
         worst = worst | found

@@ -138,8 +138,7 @@ def read_bits(source: Source, slab: Slab, start: int, stop: int) -> NDArray[Any]
 
 def read_wide(source: Source, slab: Slab, start: int, stop: int) -> Floats:
     """Rows of all heads as float64, what is not finite as 0."""
-    bits = read_bits(source, slab, start, stop)
-    return np.nan_to_num(widened(bits, slab.dtype), nan=0.0, posinf=0.0, neginf=0.0)
+    return widened(read_bits(source, slab, start, stop), slab.dtype)
 
 
 def _check(probe: Probe) -> None:

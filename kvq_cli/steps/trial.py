@@ -75,8 +75,7 @@ class Trial:
         """Rows of a token range as they are and as they would come back; see LayerReader."""
         before, after = self._bits(levels, role, start, stop)
         dtype = self.pages[role][0].slab.dtype
-        wide = [np.nan_to_num(widened(bits, dtype), nan=0, posinf=0, neginf=0)
-                for bits in (before, after)]  # fmt: skip
+        wide = [widened(bits, dtype) for bits in (before, after)]
         if role is Role.KEY and self._rope is not None:
             rope, first = self._rope
             positions = np.arange(start, stop) + first

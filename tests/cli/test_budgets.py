@@ -11,7 +11,7 @@ from reference.reader import read
 
 from support.captures import canonical_capture, kv_bits, per_layer_capture, safetensors_bytes
 from support.real import floats, tensors
-from support.shell import done, kvq, left_alone, refused
+from support.shell import done, kvq, left_alone, process, refused
 from support.surgery import canonical, put_together, take_apart
 
 LAYERS, HEADS, TOKENS, CHANNELS, ASKED = 2, 2, 150, 32, 6
@@ -232,6 +232,9 @@ def test_notes_of_what_could_not_be_measured(folder):
     box = folder / "cache.kvq"
     (note,) = done("verify", box, "--against", folder / "cache", "--json").result["notes"]
     assert "--queries" in note
+    piped = process("verify", "-", "--against", folder / "cache", "--json", stdin=box.read_bytes())
+    assert piped.code == 0, piped.err
+    assert "pipe" in piped.result["notes"][0]
     ran = kvq("verify", box, "--against", folder / "cache", "--queries", "self", "--json")
     assert "other queries" in ran.result["notes"][0]
 

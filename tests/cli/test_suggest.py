@@ -106,6 +106,7 @@ def test_a_sample_of_the_layers(folder):
         ["--sample", "3"],
         ["--suggest", "--budget", "b.json", "-p", "int8"],
         ["--suggest", "--budget", "b.json", "--csv"],
+        ["--suggest", "--budget", "b.json", "--calibration", "c.json"],
         ["--suggest", "--budget", "b.json", "--against", "cache"],
         ["--suggest", "--budget", "b.json", "--sample", "0"],
     ],
