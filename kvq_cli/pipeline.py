@@ -12,14 +12,13 @@ crosses one boundary: capture, codecs, container and quality know nothing of eac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import Files
 from kvq_cli.container import chunk
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
@@ -46,12 +45,13 @@ from kvq_cli.steps.inputs import (
     open_reader,
 )
 from kvq_cli.steps.kept import held_to_budgets
-from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
+from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
+from kvq_cli.steps.placed import open_placed
 from kvq_cli.steps.plan import Plan, make_plan
-from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
+from kvq_cli.steps.restore import Placer, open_front, restore_by_index
 from kvq_cli.steps.select import Selection
-from kvq_cli.steps.target import new_target, source_target
+from kvq_cli.steps.target import is_folder, new_target, source_target
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -117,7 +117,7 @@ def write_container(
     """The story of compress, from plan to footer."""
     encoder = Encoder(plan)
     writer = Writer(plan.manifest, write)
-    total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.role is not None)
+    total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.rows is not None)
     with workers(threads, encoder.room) as pool:
         for front in encoder.front():
             writer.append(front)
@@ -142,37 +142,37 @@ def decompress(
     force: bool = False,
     progress: Progress = silent,
 ) -> reports.DecompressReport:
-    """Restore a safetensors file; unsliced, in its own layout and dtype, the original one."""
+    """Restore a file or folder; unsliced, in its own layout and dtype, the original one."""
     path = Path(source)
     wanted = selection or Selection()
     out = Path(target) if target is not None else default_restored(path)
     original = not wanted.cuts and layout == "source" and dtype is None
     with open_reader(path) as reader, ExitStack() as stack:
-        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
-        fd = output.fd if output.seekable else stack.enter_context(spool())
+        manifest, size = reader.manifest, 0
+        folder = is_folder(manifest, layout)
+        placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=(path,)))
 
-        def begin(opener: PageOpener, head: Header) -> Placer:
-            manifest = reader.manifest
+        def begin(opener: PageOpener, files: Files) -> Placer:
+            nonlocal size
             aim = (
-                source_target(manifest, head)
+                source_target(manifest, files)
                 if original
-                else new_target(manifest, head, wanted, layout=layout, dtype=dtype)
+                else new_target(manifest, files, wanted, layout=layout, dtype=dtype)
             )
-            os.ftruncate(fd, aim.size)
-            write_at(fd, 0, aim.header)
-            return Placer(fd, opener, aim, wanted, dtype, output.wrote)
+            sink, size = placed.begin(aim.files), aim.files.size
+            for at, data in aim.extras:
+                sink.write(at, data)
+            return Placer(sink, opener, aim, wanted, dtype, placed.wrote)
 
         with workers(threads, messages=reader.source.seekable) as pool:
             if wanted.cuts and reader.source.seekable:
                 opener = PageOpener(reader)
-                placer = begin(opener, opener.head(open_front(reader, opener)))
+                placer = begin(opener, open_front(reader, opener))
                 restore_by_index(reader, opener, pool, placer)
                 end = reader.footer()
             else:
                 end = read_all(reader, pool, begin, progress)
-        if not output.seekable:
-            copy_to(fd, output)
-        return reports.decompress_report(path, out, end, os.fstat(fd).st_size)
+        return reports.decompress_report(path, out, end, size)
 
 
 def verify(

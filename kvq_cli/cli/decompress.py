@@ -30,7 +30,6 @@ class LayoutName(StrEnum):
 
     SOURCE = "source"
     CANONICAL = "canonical"
-    PER_LAYER = "per_layer"
     HF = "hf"
 
 
@@ -94,7 +93,7 @@ def decompress(
             name,
             to(name),
             selection=selection,
-            layout="per_layer" if layout is LayoutName.HF else layout.value,
+            layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
             threads=threads,
             force=force,

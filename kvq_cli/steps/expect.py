@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import Files
 from kvq_cli.capture.slab import read_rows
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
@@ -84,14 +84,16 @@ class Comparison(Visitor):
 
     def __init__(self, capture: Capture | None) -> None:
         self._capture = capture
+        tensors = capture.source.files.tensors if capture else ()
+        self._tensors = {(tensor.file, tensor.name): tensor for tensor in tensors}
         self._digests: list[bytes | None] = []
         self.broken: list[Broken] = []
         self.told: Quality | None = None
 
-    def begin(self, opener: PageOpener, head: Header) -> Comparison:
+    def begin(self, opener: PageOpener, files: Files) -> Comparison:
         self._opener = opener
-        if self._capture is not None and _told(head) != _told(self._capture.source.header):
-            self._differs("names, order or metadata of the tensors are not the capture's")
+        if self._capture is not None and _told(files) != _told(self._capture.source.files):
+            self._differs("names, order or metadata of files or tensors are not the capture's")
         return self
 
     def pages(self, stack: Stack) -> list[bytes | None]:
@@ -118,15 +120,14 @@ class Comparison(Visitor):
     def tensor(self, piece: OpenedPiece) -> str | None:
         if self._capture is None:
             return None
-        name = self._opener.manifest.tensors[piece.number].name
-        tensors = {tensor.name: tensor for tensor in self._capture.source.header.tensors}
-        tensor = tensors.get(name)
+        entry = self._opener.manifest.tensors[piece.number]
+        tensor = self._tensors.get((entry.file, entry.name))
         if tensor is not None and piece.at + len(piece.data) <= tensor.stop - tensor.start:
             data = bytearray(len(piece.data))
             self._capture.source.read_into(tensor.start + piece.at, data)
             if data == piece.data:
                 return None
-        return name
+        return entry.name
 
     def took(self, header: ChunkHeader, found: Any) -> None:
         if isinstance(found, str):
@@ -169,10 +170,12 @@ class Comparison(Visitor):
             self.broken.append(_broken("E805", message))
 
 
-def _told(header: Header) -> tuple[object, ...]:
-    """What a header says, however its text is arranged."""
-    tensors = tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in header.tensors)
-    return (tensors, header.metadata)
+def _told(files: Files) -> list[object]:
+    """What files say, however the text of their headers is arranged."""
+    return [
+        *((each.file, each.name, each.dtype, each.shape) for each in files.tensors),
+        *((each.name, each.header.metadata if each.header else each.head) for each in files.files),
+    ]
 
 
 def _profile(manifest: Manifest, source: str | Path | Profile) -> Iterator[Broken]:

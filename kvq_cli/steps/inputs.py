@@ -51,7 +51,10 @@ def capture_input(
 
 
 def default_target(path: Path) -> Path:
-    return STDOUT if path == STDOUT else path.with_name(path.name + SUFFIX)
+    if path == STDOUT:
+        return STDOUT
+    whole = path if path.name else path.resolve()
+    return whole.with_name(whole.name + SUFFIX)
 
 
 def default_restored(path: Path) -> Path:

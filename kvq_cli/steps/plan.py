@@ -13,17 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli import __version__
+from kvq_cli.capture.binding import Binding
+from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture
 from kvq_cli.capture.slab import Slab
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.container.manifest import (
+    FileEntry,
     Manifest,
     Part,
     RoleShape,
+    Rows,
     TensorEntry,
 )
 from kvq_cli.container.records import PageRecord
+from kvq_cli.digest import plain, text
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.planes import packed_sizes
@@ -154,6 +159,7 @@ def make_plan(
     manifest = Manifest(
         layout=capture.layout,
         identity=dict(capture.identity),
+        files=_files(capture),
         tensors=_tensors(capture),
         parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
         head_sets=_head_sets(treated, profiles),
@@ -208,30 +214,53 @@ def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> t
 
 def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -> None:
     lossy = any(not rule.codec.lossless for each in choices for rule in each.profile.rules)
+    if lossy and capture.doubt is not None:
+        raise CaptureError("E204", f"only a lossless profile can take this: {capture.doubt}")
     if lossy and capture.unquantisable:
         tensor = capture.unquantisable[0]
         raise CaptureError(
-            "E203", f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32", tensor.name
+            "E203",
+            f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32",
+            shown(capture.source.files.label(tensor)),
         )
 
 
 def _tensors(capture: Capture) -> tuple[TensorEntry, ...]:
-    bindings = {binding.tensor.name: binding for binding in capture.bindings}
-    entries = []
-    for tensor in capture.source.header.tensors:
-        binding = bindings.get(tensor.name)
-        entries.append(
-            TensorEntry(
-                name=tensor.name,
-                dtype=tensor.dtype,
-                shape=tensor.shape,
-                nbytes=tensor.stop - tensor.start,
-                role=binding.role if binding else None,
-                axes=binding.axes if binding else None,
-                first_layer=binding.first_layer if binding else None,
-            )
+    bindings = {(each.tensor.file, each.tensor.name): each for each in capture.bindings}
+    return tuple(
+        TensorEntry(
+            file=tensor.file,
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            nbytes=tensor.nbytes,
+            rows=_rows(bindings.get((tensor.file, tensor.name))),
         )
-    return tuple(entries)
+        for tensor in capture.source.files.tensors
+    )
+
+
+def _rows(binding: Binding | None) -> Rows | None:
+    if binding is None:
+        return None
+    return Rows(
+        roles=binding.roles,
+        axes=binding.axes,
+        lengths=dict(binding.lengths),
+        first_layer=binding.first_layer,
+        first_head=binding.first_head,
+        tokens=binding.tokens if binding.stored is None else binding.stored,
+    )
+
+
+def _files(capture: Capture) -> tuple[FileEntry, ...] | None:
+    files = capture.source.files
+    if not files.folder:
+        return None
+    return tuple(
+        FileEntry(each.name or "", None if each.header else text(plain(each.head)))
+        for each in files.files
+    )
 
 
 def _part(part: PartShape, capture: Capture) -> Part:

@@ -6,25 +6,24 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from numpy.typing import NDArray
 
+from kvq_cli.capture.files import Files
+from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.slab import Block, write_blocks
-from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import PageEntry
-from kvq_cli.container.reader import Chunk, Reader
-from kvq_cli.digest import Buffer
+from kvq_cli.container.reader import Reader
 from kvq_cli.errors import DigestError
 from kvq_cli.record import record
 from kvq_cli.steps.audited import BATCH, Visitor
+from kvq_cli.steps.front import load_front
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
-from kvq_cli.steps.tables import load_tables
 from kvq_cli.steps.target import Target
 from kvq_cli.steps.work import in_batches, in_order
 from kvq_cli.words import DType, PageKey
@@ -46,14 +45,14 @@ class Placer(Visitor):
 
     def __init__(
         self,
-        fd: int,
+        sink: Sink,
         opener: PageOpener,
         target: Target,
         selection: Selection,
         dtype: DType | None,
         wrote: Callable[[int], None],
     ) -> None:
-        self._fd = fd
+        self._sink = sink
         self.wrote = wrote  # told of bytes placed, on the story's own thread
         self._opener = opener
         self._target = target
@@ -91,14 +90,14 @@ class Placer(Visitor):
         if all(cut and (len(cut.heads), len(cut.tokens)) == whole for cut in cuts):
             rows = self._opener.all_rows(stack, self._dtype)
             parts = rows.reshape(len(cuts), *whole, spec.channels)
-            write_blocks(self._fd, map(self._block, stack.pages, cuts, parts))
+            write_blocks(self._sink, map(self._block, stack.pages, cuts, parts))
             return [part.nbytes for part in parts]
         placed = [0] * len(cuts)
         for at, (page, cut) in enumerate(zip(stack.pages, cuts, strict=True)):
             if cut is not None:
                 heads = [stack.heads(at)[place] for place in cut.heads]
                 rows = self._opener.rows(stack, heads, cut.tokens, self._dtype)
-                write_blocks(self._fd, [self._block(page, cut, rows)])
+                write_blocks(self._sink, [self._block(page, cut, rows)])
                 placed[at] = rows.nbytes
         return placed
 
@@ -123,7 +122,7 @@ class Placer(Visitor):
         offset = self._target.tensors.get(piece.number)
         if offset is None:
             return 0
-        write_at(self._fd, offset + piece.at, piece.data)
+        self._sink.write(offset + piece.at, piece.data)
         return len(piece.data)
 
     def took(self, _: ChunkHeader, found: Any) -> None:
@@ -152,18 +151,7 @@ def page_of(reader: Reader, opener: PageOpener, entry: PageEntry) -> Stack:
     return stack
 
 
-def write_at(fd: int, offset: int, buffer: Buffer) -> None:
-    view = memoryview(buffer)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        offset, view = offset + count, view[count:]
-
-
-def open_front(reader: Reader, opener: PageOpener) -> Chunk:
-    """Give the opener the tables, without reading further; the HEAD chunk."""
-    chunks = reader.walk()
-    first = next(chunks)
-    if first.header.type != chunk.HEAD:
-        raise DigestError("the first chunk is not HEAD", reader.first_chunk)
-    load_tables(opener, chunks)
-    return first
+def open_front(reader: Reader, opener: PageOpener) -> Files:
+    """Give the opener the tables, without reading further; the source's files."""
+    files, _ = load_front(opener, reader.walk())
+    return files
