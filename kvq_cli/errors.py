@@ -75,6 +75,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E805": (EXPECTATION, "container does not come from this capture"),
     "E806": (EXPECTATION, "quality budget is not kept"),
     "E807": (EXPECTATION, "calibration differs from the expected one"),
+    "E808": (EXPECTATION, "segment does not continue what comes before it"),
     "E999": (BUG, "a bug in kvq"),
 }
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.files import Files
 from kvq_cli.container import chunk
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
@@ -32,6 +31,7 @@ from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.calibrate import held_to_calibration
+from kvq_cli.steps.chain import Link, read_link
 from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
@@ -44,14 +44,16 @@ from kvq_cli.steps.inputs import (
     default_target,
     open_reader,
 )
+from kvq_cli.steps.joining import Joining, open_chain
 from kvq_cli.steps.kept import held_to_budgets
+from kvq_cli.steps.narrow import segment_of
 from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import open_placed
 from kvq_cli.steps.plan import Plan, make_plan
-from kvq_cli.steps.restore import Placer, open_front, restore_by_index
+from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.select import Selection
-from kvq_cli.steps.target import is_folder, new_target, source_target
+from kvq_cli.steps.target import is_folder
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -80,6 +82,8 @@ def compress(
     calibration: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
+    continues: str | Path | None = None,
+    full: bool = False,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
@@ -87,7 +91,8 @@ def compress(
     """Write a container of the capture; without a profile nothing is lost.
 
     What a profile's budget bounds is measured first, with the capture's own queries, or those
-    named: a file, or "self".
+    named: a file, or "self". With `continues`, a container, the capture holds the tokens after
+    it, or, if it is `full`, all tokens, the first of which are that container's.
     """
     path = Path(source)
     out = Path(target) if target is not None else default_target(path)
@@ -95,7 +100,9 @@ def compress(
     check_output(out, force=force, inputs=(path,))
     with capture_input(path, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
-        plan = _planned(capture, profiles, codebooks, calibration, level, alignment)
+        link = read_link(continues) if continues is not None else None
+        capture = segment_of(capture, link, full=full)
+        plan = _planned(capture, profiles, codebooks, calibration, level, alignment, link)
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
@@ -135,6 +142,7 @@ def decompress(
     source: str | Path,
     target: str | Path | None = None,
     *,
+    then: Sequence[str | Path] = (),
     selection: Selection | None = None,
     layout: str = "source",
     dtype: DType | None = None,
@@ -142,37 +150,30 @@ def decompress(
     force: bool = False,
     progress: Progress = silent,
 ) -> reports.DecompressReport:
-    """Restore a file or folder; unsliced, in its own layout and dtype, the original one."""
-    path = Path(source)
-    wanted = selection or Selection()
+    """Restore a file or folder; unsliced, in its own layout and dtype, the original one.
+
+    `then` are containers that continue it, each the one before: their tokens are joined.
+    """
+    path, wanted = Path(source), selection or Selection()
     out = Path(target) if target is not None else default_restored(path)
-    original = not wanted.cuts and layout == "source" and dtype is None
-    with open_reader(path) as reader, ExitStack() as stack:
-        manifest, size = reader.manifest, 0
-        folder = is_folder(manifest, layout)
-        placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=(path,)))
-
-        def begin(opener: PageOpener, files: Files) -> Placer:
-            nonlocal size
-            aim = (
-                source_target(manifest, files)
-                if original
-                else new_target(manifest, files, wanted, layout=layout, dtype=dtype)
-            )
-            sink, size = placed.begin(aim.files), aim.files.size
-            for at, data in aim.extras:
-                sink.write(at, data)
-            return Placer(sink, opener, aim, wanted, dtype, placed.wrote)
-
-        with workers(threads, messages=reader.source.seekable) as pool:
-            if wanted.cuts and reader.source.seekable:
-                opener = PageOpener(reader)
-                placer = begin(opener, open_front(reader, opener))
-                restore_by_index(reader, opener, pool, placer)
-                end = reader.footer()
-            else:
-                end = read_all(reader, pool, begin, progress)
-        return reports.decompress_report(path, out, end, size)
+    paths = (path, *map(Path, then))
+    with ExitStack() as stack:
+        chain = open_chain(paths, stack)
+        joining = Joining([reader.manifest for reader in chain], wanted, layout, dtype)
+        folder = is_folder(joining.manifest, layout)
+        placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=paths))
+        ends = []
+        for at, reader in enumerate(chain):
+            begin = joining.begin(at, placed)
+            with workers(threads, messages=reader.source.seekable) as pool:
+                if wanted.cuts and reader.source.seekable:
+                    opener = PageOpener(reader)
+                    placer = begin(opener, open_front(reader, opener))
+                    restore_by_index(reader, opener, pool, placer)
+                    ends.append(reader.footer())
+                else:
+                    ends.append(read_all(reader, pool, begin, progress))
+        return reports.decompress_report(path, out, ends, joining.size)
 
 
 def verify(
@@ -275,9 +276,10 @@ def _planned(
     calibration: str | Path | None,
     level: int | None = None,
     alignment: int | None = None,
+    link: Link | None = None,
 ) -> Plan:
     """What profiles make of a capture, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
     named = held_to_calibration(capture, [each.profile for each in choices], calibration)
     storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
-    return make_plan(capture, choices, storage, books, named)
+    return make_plan(capture, choices, storage, books, named, link)

@@ -45,6 +45,7 @@ class Capture:
     """An open capture; a context manager that closes its source."""
 
     source: Source
+    files: Files  # as a container tells them: those of the source, where all of it is taken
     layout: str
     bindings: tuple[Binding, ...]
     slabs: Slabs
@@ -81,6 +82,7 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
     bound = {each.tensor for each in taken}
     return Capture(
         source=source,
+        files=files,
         layout=layout,
         bindings=tuple(taken),
         slabs=slabs,

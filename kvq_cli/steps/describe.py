@@ -88,6 +88,8 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "page_count": end.pages,
             "layout": manifest.layout,
             "identity": manifest.identity,
+            "token_offset": manifest.token_offset,
+            "continues": manifest.continues,
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
             "codecs": list(manifest.codecs),

@@ -48,7 +48,7 @@ class Encoder:
     """Turns planned pages into encoded ones; safe to call from many threads."""
 
     def __init__(self, plan: Plan) -> None:
-        self._source = plan.capture.source
+        self._source, self._files = plan.capture.source, plan.capture.files
         self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
@@ -69,14 +69,14 @@ class Encoder:
     def front(self) -> Iterator[Coded]:
         """HEAD for every file, TABL for every table, TENS for every tensor that has no pages."""
         source, coder = self._source, self._bench.coder
-        for number, file in enumerate(source.files.files):
+        for number, file in enumerate(self._files.files):
             yield code(chunk.HEAD, pack_source_record(number), [file.head], coder)
         tables = [raw_bytes(table) for table in self._tables]
         for number, at, size in pieces(map(len, tables)):
             piece = tables[number][at : at + size]
             yield code(chunk.TABL, pack_piece_record(number, at), [piece], coder)
         for number, at, size in pieces(self._carried):
-            tensor, data = source.files.tensors[number], bytearray(size)
+            tensor, data = self._files.tensors[number], bytearray(size)
             source.read_into(tensor.start + at, data)
             planes = apart(data, width(tensor.dtype))
             yield code(chunk.TENS, pack_piece_record(number, at), planes, coder)

@@ -21,11 +21,12 @@ from kvq_cli.container.index import read_leaf
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, plain, text
-from kvq_cli.errors import DigestError
+from kvq_cli.errors import DigestError, ExpectationError
 from kvq_cli.planes import raw_bytes
 from kvq_cli.profile import Profile, load_calibration
 from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
+from kvq_cli.steps.chain import Link, check_follows, read_link
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
@@ -48,6 +49,7 @@ class Expected:
     min_ratio: float | None = None
     max_bytes: int | None = None
     calibration: str | Path | None = None
+    continues: str | Path | None = None
 
 
 def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator[Broken]:
@@ -66,6 +68,8 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         wanted, named = load_calibration(expected.calibration).digest(), manifest.calibration_digest
         if named != wanted:
             yield _broken("E807", f"calibration is {named or 'none'}, expected {wanted}")
+    if expected.continues is not None:
+        yield from _continues(manifest, expected.continues)
     size = end.file_length
     if expected.max_bytes is not None and size > expected.max_bytes:
         yield _broken("E804", f"{size} bytes, at most {expected.max_bytes} expected")
@@ -76,6 +80,13 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         )
 
 
+def _continues(manifest: Manifest, path: str | Path) -> Iterator[Broken]:
+    try:
+        check_follows(read_link(path), Link(Path(), manifest, ""))
+    except ExpectationError as error:
+        yield _broken(error.error_id, str(error))
+
+
 class Comparison(Visitor):
     """Holds every page's source digest against the bits of a capture.
 
@@ -84,7 +95,7 @@ class Comparison(Visitor):
 
     def __init__(self, capture: Capture | None) -> None:
         self._capture = capture
-        tensors = capture.source.files.tensors if capture else ()
+        tensors = capture.files.tensors if capture else ()
         self._tensors = {(tensor.file, tensor.name): tensor for tensor in tensors}
         self._digests: list[bytes | None] = []
         self.broken: list[Broken] = []
@@ -92,7 +103,7 @@ class Comparison(Visitor):
 
     def begin(self, opener: PageOpener, files: Files) -> Comparison:
         self._opener = opener
-        if self._capture is not None and _told(files) != _told(self._capture.source.files):
+        if self._capture is not None and _told(files) != _told(self._capture.files):
             self._differs("names, order or metadata of files or tensors are not the capture's")
         return self
 

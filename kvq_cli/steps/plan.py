@@ -35,6 +35,7 @@ from kvq_cli.planes import packed_sizes
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
+from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
@@ -142,17 +143,19 @@ def make_plan(
     storage: Storage,
     tables: Tables = NO_TABLES,
     calibration: str | None = None,
+    link: Link | None = None,
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
-    `tables` are there for codecs that name them; those that none does are left out.
+    `tables` are there for codecs that name them; those that none does are left out. What a
+    profile says of tokens counts from the start of the chain that `link` is the end of.
     """
     _refuse_what_cannot_be_done(capture, choices)
     codecs = codec_table(*(choice.profile for choice in choices))
     needed = _tables(codecs, choices, tables)
     profiles = {role: choice.profile for choice in choices for role in choice.roles}
     treated = {
-        (role, layer): _layer_runs(capture, profiles[role], role, layer)
+        (role, layer): _layer_runs(capture, profiles[role], role, layer, link.end if link else 0)
         for role, batch, layer in sorted(capture.slabs)
         if batch == 0
     }
@@ -171,6 +174,8 @@ def make_plan(
         level=storage.level,
         writer=f"kvq {__version__}",
         calibration_digest=calibration,
+        token_offset=link.end if link else 0,
+        continues=link.content_root if link else None,
     )
     arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
@@ -199,16 +204,23 @@ def _tables(
     return {table: made[table.digest] for table in needed}
 
 
-def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:
-    """What the profile makes of one role and layer."""
+def _layer_runs(
+    capture: Capture, profile: Profile, role: Role, layer: int, before: int
+) -> tuple[Run, ...]:
+    """What the profile makes of one role and layer, `before` tokens of which lie elsewhere."""
     slab = capture.slabs[role, 0, layer]
-    return runs(
+    found = runs(
         profile,
         role,
         layer,
         layers=capture.layers[-1].layer + 1,
         heads=slab.heads,
-        tokens=slab.tokens,
+        tokens=before + slab.tokens,
+    )
+    return tuple(
+        replace(run, start=max(run.start - before, 0), stop=run.stop - before)
+        for run in found
+        if run.stop > before
     )
 
 
@@ -221,7 +233,7 @@ def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -
         raise CaptureError(
             "E203",
             f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32",
-            shown(capture.source.files.label(tensor)),
+            shown(capture.files.label(tensor)),
         )
 
 
@@ -236,7 +248,7 @@ def _tensors(capture: Capture) -> tuple[TensorEntry, ...]:
             nbytes=tensor.nbytes,
             rows=_rows(bindings.get((tensor.file, tensor.name))),
         )
-        for tensor in capture.source.files.tensors
+        for tensor in capture.files.tensors
     )
 
 
@@ -254,7 +266,7 @@ def _rows(binding: Binding | None) -> Rows | None:
 
 
 def _files(capture: Capture) -> tuple[FileEntry, ...] | None:
-    files = capture.source.files
+    files = capture.files
     if not files.folder:
         return None
     return tuple(

@@ -94,7 +94,7 @@ class _Sizes:
         self._batch = batch
         self.reasons: Counter[Reason] = Counter()
         self.outline = Outline(plan.manifest)
-        for file in plan.capture.source.files.files:
+        for file in plan.capture.files.files:
             self.outline.source_header(len(file.head))
         self.outline.tables(table.nbytes for table in plan.manifest.tables)
 

@@ -6,7 +6,7 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -17,6 +17,7 @@ from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.slab import Block, write_blocks
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import PageEntry
+from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
 from kvq_cli.errors import DigestError
 from kvq_cli.record import record
@@ -48,10 +49,13 @@ class Placer(Visitor):
         sink: Sink,
         opener: PageOpener,
         target: Target,
-        selection: Selection,
-        dtype: DType | None,
+        cuts: tuple[Selection, DType | None],
         wrote: Callable[[int], None],
+        whole: tuple[Manifest, Mapping[int, int]],
     ) -> None:
+        """`whole` is what all rows together are, and of each layer how many come before these."""
+        manifest, self._before = whole
+        selection, dtype = cuts
         self._sink = sink
         self.wrote = wrote  # told of bytes placed, on the story's own thread
         self._opener = opener
@@ -59,7 +63,7 @@ class Placer(Visitor):
         self._dtype = dtype
         self._wanted = {
             layer: (selection.heads(part.kv_heads), selection.tokens(part.tokens))
-            for part in opener.manifest.parts
+            for part in manifest.parts
             for span in part.layers
             for layer in range(*span)
             if any((role, 0, layer) in target.slabs for role in part.roles)
@@ -72,14 +76,15 @@ class Placer(Visitor):
             return None
         wanted_tokens = self._wanted[key.layer][1]
         places, targets = self._heads(key.layer, key.head_set)
-        start, stop = inside(wanted_tokens, key.start, key.stop)
+        first, last = (end + self._before[key.layer] for end in (key.start, key.stop))
+        start, stop = inside(wanted_tokens, first, last)
         if not places or start == stop:
             return None
         tokens: Sequence[int]
         if isinstance(wanted_tokens, range):
-            tokens = range(start - key.start, stop - key.start)
+            tokens = range(start - first, stop - first)
         else:
-            tokens = [token - key.start for token in wanted_tokens[start:stop]]
+            tokens = [token - first for token in wanted_tokens[start:stop]]
         return Cut(places, tokens, targets, start, stop)
 
     def pages(self, stack: Stack) -> list[int]:

@@ -67,17 +67,23 @@ def source_target(manifest: Manifest, files: Files) -> Target:
 
 
 def new_target(
-    manifest: Manifest, files: Files, selection: Selection, *, layout: str, dtype: DType | None
+    manifest: Manifest,
+    files: Files,
+    selection: Selection,
+    *,
+    layout: str,
+    dtype: DType | None,
+    others: bool = True,
 ) -> Target:
-    """Files of the selected rows, in a layout, in a dtype."""
+    """Files of the selected rows, in a layout, in a dtype, and of `others` where all is taken."""
     cache = _cache(manifest, selection, dtype)
     if not cache:
         raise UsageError("E101", "nothing is chosen: the container has no such keys or values")
     metadata = _metadata(files.metadata, manifest, selection, layout)
     arranged = _arranged(manifest, cache, metadata, layout)
     # Tensors that are not keys or values have no rows to select.
-    others = {} if selection.cuts else _others(manifest, layout)
-    arranged = replace(arranged, others=tuple(others.values()))
+    carried = _others(manifest, layout) if others and not selection.cuts else {}
+    arranged = replace(arranged, others=tuple(carried.values()))
     try:
         made = files_of(arranged)
     except ValueError as error:
@@ -86,7 +92,7 @@ def new_target(
     return Target(
         files=made,
         slabs=_slabs(made, arranged),
-        tensors={at: made.tensor(each.name, each.file).start for at, each in others.items()},
+        tensors={at: made.tensor(each.name, each.file).start for at, each in carried.items()},
         extras=tuple((made.tensor(each.name).start, each.data) for each in arranged.extras),
     )
 
