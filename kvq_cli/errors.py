@@ -67,6 +67,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E601": (INPUT_OUTPUT, "input or output failed"),
     # 7xx: limits of the process
     "E701": (LIMIT, "out of memory"),
+    "E702": (LIMIT, "a writer is full"),
     # 8xx: expectations of verify
     "E801": (EXPECTATION, "profile differs from the expected one"),
     "E802": (EXPECTATION, "shape differs from the expected one"),

@@ -70,7 +70,7 @@ __all__ = [
 
 
 def compress(
-    source: str | Path,
+    source: str | Path | Capture,
     target: str | Path | None = None,
     *,
     profiles: Sequence[ProfileSource] = (),
@@ -94,11 +94,13 @@ def compress(
     named: a file, or "self". With `continues`, a container, the capture holds the tokens after
     it, or, if it is `full`, all tokens, the first of which are that container's.
     """
-    path = Path(source)
+    given = source if isinstance(source, Capture) else Path(source)
+    path = Path(given.source.path) if isinstance(given, Capture) else given
     out = Path(target) if target is not None else default_target(path)
+    inputs = () if isinstance(given, Capture) else (path,)
     # A pipe is read to its end before the output is opened.
-    check_output(out, force=force, inputs=(path,))
-    with capture_input(path, layout, out) as opened, ExitStack() as stack:
+    check_output(out, force=force, inputs=inputs)
+    with capture_input(given, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
         link = read_link(continues) if continues is not None else None
         capture = segment_of(capture, link, full=full)
@@ -106,7 +108,7 @@ def compress(
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
-        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
+        output = stack.enter_context(open_output(out, force=force, inputs=inputs))
         tally = reports.Tally()
         end = write_container(plan, output.write, threads, tally=tally, progress=progress)
         capture.source.check_unchanged()
