@@ -50,9 +50,9 @@ class CacheWriter:
         dtype: DType = DType.F16,
         profiles: Sequence[ProfileSource] = (),
         metadata: Mapping[str, str] | None = None,
-        continues: str | Path | None = None,
+        continues: Sequence[str | Path] = (),
     ) -> None:
-        """`metadata` is what a capture's would be; `continues` names a chain that is there."""
+        """`metadata` is what a capture's would be; `continues` are the containers of a chain."""
         sizes = (layers, kv_heads, capacity, head_dim)
         if min(sizes) < 1:
             raise UsageError("E101", "layers, kv_heads, head_dim and capacity are 1 or more")
@@ -61,7 +61,7 @@ class CacheWriter:
         self._bits = {role: np.empty(sizes, dtype.bits) for role in Role}
         self._positions: list[int] | None = None
         self._profiles, self._metadata = tuple(profiles), dict(metadata or {})
-        self._before, self._count = continues, 0
+        self._chain, self._count = list(continues), 0
 
     def __len__(self) -> int:
         """Tokens that are held, and not written."""
@@ -113,11 +113,11 @@ class CacheWriter:
             capture,
             target,
             profiles=self._profiles,
-            continues=self._before,
+            continues=self._chain,
             threads=threads,
             force=force,
         )
-        self._before = target
+        self._chain.append(target)
         self.clear()
         return report
 

@@ -31,7 +31,7 @@ from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.calibrate import held_to_calibration
-from kvq_cli.steps.chain import Link, read_link
+from kvq_cli.steps.chain import Link, read_chain
 from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
@@ -82,7 +82,7 @@ def compress(
     calibration: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
-    continues: str | Path | None = None,
+    continues: Sequence[str | Path] = (),
     full: bool = False,
     threads: int = 0,
     force: bool = False,
@@ -91,8 +91,8 @@ def compress(
     """Write a container of the capture; without a profile nothing is lost.
 
     What a profile's budget bounds is measured first, with the capture's own queries, or those
-    named: a file, or "self". With `continues`, a container, the capture holds the tokens after
-    it, or, if it is `full`, all tokens, the first of which are that container's.
+    named: a file, or "self". With `continues`, the containers of a chain or the last of them,
+    the capture holds the tokens after it, or, if it is `full`, all tokens from the first on.
     """
     given = source if isinstance(source, Capture) else Path(source)
     path = Path(given.source.path) if isinstance(given, Capture) else given
@@ -102,9 +102,9 @@ def compress(
     check_output(out, force=force, inputs=inputs)
     with capture_input(given, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
-        link = read_link(continues) if continues is not None else None
-        capture = segment_of(capture, link, full=full)
-        plan = _planned(capture, profiles, codebooks, calibration, level, alignment, link)
+        chain = read_chain(continues)
+        capture = segment_of(capture, chain, full=full)
+        plan = _planned(capture, profiles, codebooks, calibration, level, alignment, chain)
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
@@ -278,10 +278,10 @@ def _planned(
     calibration: str | Path | None,
     level: int | None = None,
     alignment: int | None = None,
-    link: Link | None = None,
+    chain: Sequence[Link] = (),
 ) -> Plan:
     """What profiles make of a capture, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
     named = held_to_calibration(capture, [each.profile for each in choices], calibration)
     storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
-    return make_plan(capture, choices, storage, books, named, link)
+    return make_plan(capture, choices, storage, books, named, chain)

@@ -44,7 +44,7 @@ def compress(
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
     continues: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--continues", help="Container whose tokens come before these."),
     ] = None,
     full: Annotated[
@@ -88,7 +88,7 @@ def compress(
             calibration=calibration,
             level=level,
             alignment=align,
-            continues=continues,
+            continues=continues or [],
             full=full,
             threads=threads,
             force=force,

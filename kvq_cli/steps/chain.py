@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,6 +55,14 @@ def read_link(path: str | Path) -> Link:
     with ByteSource.open(Path(path)) as source:
         reader = Reader(source)
         return Link(Path(path), reader.manifest, text(reader.footer().content_root))
+
+
+def read_chain(paths: Sequence[str | Path]) -> list[Link]:
+    """The containers of a chain; ExpectationError E808 unless each continues the one before."""
+    links = [read_link(path) for path in paths]
+    for before, after in pairwise(links):
+        check_follows(before, after)
+    return links
 
 
 def check_follows(before: Link, after: Link) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from kvq_cli.capture.files import Files
@@ -20,7 +19,7 @@ from kvq_cli.capture.sink import Sink
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
 from kvq_cli.errors import KvqError
-from kvq_cli.steps.chain import check_follows, read_link, starts, whole_manifest
+from kvq_cli.steps.chain import read_chain, read_link, starts, whole_manifest
 from kvq_cli.steps.inputs import open_reader
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import Placed
@@ -33,9 +32,7 @@ from kvq_cli.words import DType
 def open_chain(paths: Sequence[Path], stack: ExitStack) -> list[Reader]:
     """The containers, each of which continues the one before it."""
     if len(paths) > 1:
-        links = [read_link(path) for path in paths]
-        for before, after in pairwise(links):
-            check_follows(before, after)
+        read_chain(paths)
     return [stack.enter_context(open_reader(path)) for path in paths]
 
 

@@ -8,7 +8,7 @@ restored segment gets: that of the layout `hf`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -29,24 +29,25 @@ from kvq_cli.words import Role
 STALE = ("tokens", "layers", "kv_heads", "dtype", "layout")
 
 
-def segment_of(capture: Capture, link: Link | None, *, full: bool) -> Capture:
+def segment_of(capture: Capture, chain: Sequence[Link], *, full: bool) -> Capture:
     """What a segment stores of a capture: all of it or, if it is `full`, what the chain lacks."""
-    if link is None:
+    if not chain:
         if full:
             raise UsageError("E101", "--full goes with --continues")
         return capture
-    link.check(capture)
-    return _after(capture, link) if full else capture
+    chain[-1].check(capture)
+    return _after(capture, chain) if full else capture
 
 
-def _after(capture: Capture, link: Link) -> Capture:
+def _after(capture: Capture, chain: Sequence[Link]) -> Capture:
     """What comes behind the chain in a capture of all tokens, whose beginning is the chain's."""
-    begin = link.end
+    begin = chain[-1].end
     for layer in capture.layers:
         if layer.tokens <= begin:
             what = f"layer {layer.layer} has {layer.tokens} tokens, the chain has {begin} already"
             raise ExpectationError("E808", f"--full: {what}; new tokens alone go without --full")
-    _check_beginning(capture, link)
+    for link in chain:
+        _check_beginning(capture, link)
     return narrowed(capture, begin)
 
 
@@ -93,7 +94,7 @@ def _shifted(slab: Slab, begin: int) -> Slab:
 
 
 def _check_beginning(capture: Capture, link: Link) -> None:
-    """ExpectationError E808 where the rows of the chain's last container are others here."""
+    """ExpectationError E808 where the rows of a container of the chain are others here."""
     with ByteSource.open(link.path) as source:
         reader = Reader(source)
         sets: Mapping[int, tuple[int, ...]] = dict(enumerate(reader.manifest.head_sets))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class Plan:
     tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
     notes: tuple[str, ...]
+    chain: tuple[Path, ...] = ()  # the containers that come before
     # What a budget made of pages, by role, batch entry and layer: a level for each page and head.
     levels: Mapping[tuple[Role, int, int], NDArray[np.int64]] = field(default_factory=dict)
     quality: bytes | None = None  # what was measured for it
@@ -143,19 +145,20 @@ def make_plan(
     storage: Storage,
     tables: Tables = NO_TABLES,
     calibration: str | None = None,
-    link: Link | None = None,
+    chain: Sequence[Link] = (),
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
     `tables` are there for codecs that name them; those that none does are left out. What a
-    profile says of tokens counts from the start of the chain that `link` is the end of.
+    profile says of tokens counts from the start of the chain that this one continues.
     """
     _refuse_what_cannot_be_done(capture, choices)
+    before = chain[-1].end if chain else 0
     codecs = codec_table(*(choice.profile for choice in choices))
     needed = _tables(codecs, choices, tables)
     profiles = {role: choice.profile for choice in choices for role in choice.roles}
     treated = {
-        (role, layer): _layer_runs(capture, profiles[role], role, layer, link.end if link else 0)
+        (role, layer): _layer_runs(capture, profiles[role], role, layer, before)
         for role, batch, layer in sorted(capture.slabs)
         if batch == 0
     }
@@ -174,12 +177,13 @@ def make_plan(
         level=storage.level,
         writer=f"kvq {__version__}",
         calibration_digest=calibration,
-        token_offset=link.end if link else 0,
-        continues=link.content_root if link else None,
+        token_offset=before,
+        continues=chain[-1].content_root if chain else None,
     )
     arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
-    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes)
+    paths = tuple(link.path for link in chain)
+    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes, paths)
 
 
 def _tables(

@@ -111,7 +111,7 @@ def test_profiles_and_an_older_chain(tmp_path):
         canonical_capture(layers=LAYERS, heads=HEADS, tokens=5, channels=CHANNELS)
     )
     kvq_cli.compress(tmp_path / "base", tmp_path / "base.kvq")
-    words = {"profiles": ["int8"], "continues": tmp_path / "base.kvq"}
+    words = {"profiles": ["int8"], "continues": [tmp_path / "base.kvq"]}
     cache = kvq_cli.CacheWriter(**SIZES, capacity=4, **words)
     cache.push(KEYS[:, :, :2], VALUES[:, :, :2])
     report = cache.write(tmp_path / "a.kvq", threads=1)
