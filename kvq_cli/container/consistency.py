@@ -29,6 +29,8 @@ Heads: TypeAlias = dict[tuple[Role, int], list[tuple[int, int]]]  # ranges, by r
 def check_manifest(manifest: Manifest) -> None:
     """ContainerError or ProfileError where two members contradict each other."""
     _check_tensors(manifest)
+    if (manifest.continues is None) != (manifest.token_offset == 0):
+        _refuse("a segment continues something and begins behind its tokens")
     for part in manifest.parts:
         for role in part.roles:
             _check_shape(part, role)

@@ -122,6 +122,7 @@ def check_content(content: Any) -> dict[tuple[int, int], Slab]:
         string(value)
     integer(content["token_offset"])
     need(content["probe"] in ("none", "self", "capture", "file"), "content.probe")
+    need((content["continues"] is None) == (content["token_offset"] == 0), "a segment, or none")
     for name in ("continues", "queries_digest", "calibration_digest"):
         if content[name] is not None:
             digest_text(content[name])
