@@ -94,8 +94,10 @@ def _filled(files: Files, fds: list[int]) -> Sink:
 def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterator[_Folder]:
     if path == STDOUT:
         raise FileError("E105", "a folder is not written to standard output; name it with -o")
-    if not (force and path.is_dir() and not path.is_symlink()):
+    if not path.is_dir():
         check_output(path, force=force, inputs=inputs)
+    elif not force:
+        raise FileError("E103", f"output {path} exists; use --force to replace it")
     try:
         root = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
         try:
@@ -118,7 +120,7 @@ def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
     os.umask(umask)
     root.chmod(0o777 & ~umask)
     old = None
-    if force and path.is_dir():
+    if force and os.path.lexists(path):
         old = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
         path.rename(old / path.name)
     try:
