@@ -75,6 +75,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E805": (EXPECTATION, "container does not come from this capture"),
     "E806": (EXPECTATION, "quality budget is not kept"),
     "E807": (EXPECTATION, "calibration differs from the expected one"),
+    "E808": (EXPECTATION, "identity or geometry differs from the expected one"),
     "E999": (BUG, "a bug in kvq"),
 }
 

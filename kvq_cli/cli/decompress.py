@@ -15,6 +15,7 @@ from kvq_cli.cli.targets import output_for
 EXAMPLES = """\b
 Examples:
   kvq decompress cache.safetensors.kvq
+  kvq decompress cache.kvq --expect model=org/name --expect dtype=f16
   kvq decompress cache.kvq --layers 0:4 --tokens -128: --dtype f32 -o tail.safetensors"""
 
 
@@ -57,6 +58,7 @@ def decompress(
     dtype: Annotated[
         DTypeName, typer.Option("--dtype", help="Element type of keys and values.")
     ] = DTypeName.SOURCE,
+    expect: options.Expect = None,
     output: options.Output = None,
     force: options.Force = False,
     threads: options.Threads = 0,
@@ -73,6 +75,7 @@ def decompress(
     """Restore captures. Unsliced, in its own layout and dtype, the output has the source's header
     and layout; from a lossless container it is the original file, byte for byte."""
     from kvq_cli import pipeline
+    from kvq_cli.steps.identity import check_keys
     from kvq_cli.steps.inputs import default_restored
     from kvq_cli.steps.select import Selection, parse_choice
     from kvq_cli.words import DType, Role
@@ -82,6 +85,8 @@ def decompress(
     )
     names = options.input_names(inputs, files_from, null=null)
     to = output_for(names, output, default_restored)
+    wanted = options.key_values("--expect", expect)
+    check_keys(wanted)
     selection = Selection(
         roles=tuple(Role) if role is None else (Role[role.name],),
         chosen_layers=parse_choice(layers, "layer"),
@@ -96,6 +101,7 @@ def decompress(
             selection=selection,
             layout="per_layer" if layout is LayoutName.HF else layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
+            identity=wanted,
             threads=threads,
             force=force,
             progress=render.progress(common, name),
