@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from kvq_cli.capture import canonical, gatekeeper, per_layer
+from kvq_cli.capture.foreign import refuse_weights
 from kvq_cli.capture.header import Header, shown
 from kvq_cli.capture.layout import Binding, Capture, bind
 from kvq_cli.capture.source import Source
@@ -54,6 +55,7 @@ def _recognise(header: Header, names: list[str]) -> tuple[str, tuple[Binding, ..
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")
+    refuse_weights(tensor.name for tensor in header.tensors)
     tensors = [f'"{shown(tensor.name)}" {list(tensor.shape)}' for tensor in header.tensors]
     listed = ", ".join(tensors[:MAX_LISTED]) or "none"
     rest = len(tensors) - MAX_LISTED
