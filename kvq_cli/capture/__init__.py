@@ -18,6 +18,7 @@ from kvq_cli.capture import canonical, gatekeeper, hf
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
+from kvq_cli.capture.foreign import refuse_weights
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture, bind
 from kvq_cli.capture.source import Source
@@ -74,6 +75,7 @@ def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")
+    refuse_weights(tensor.name for tensor in files.tensors)
     tensors = [f'"{shown(files.label(tensor))}" {list(tensor.shape)}' for tensor in files.tensors]
     listed = ", ".join(tensors[:MAX_LISTED]) or "none"
     rest = len(tensors) - MAX_LISTED

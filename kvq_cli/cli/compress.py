@@ -11,7 +11,6 @@ import typer
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.cli.targets import output_for
-from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -104,13 +103,7 @@ compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
 
 def told_facts(pairs: list[str]) -> dict[str, str]:
     """What --meta says of captures."""
-    meta = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
-        meta[key] = text
-    return meta
+    return options.key_values("--meta", pairs)
 
 
 def _human(common: options.Common) -> Any:

@@ -176,6 +176,8 @@ def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
         try:
             capture = open_capture(source)
         except CaptureError as error:
+            if error.error_id == "E209":
+                raise
             return {**common, "layout": None, "notes": [str(error)], "tensors": listed}
         parts = [
             {
