@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from kvq_cli.steps.trial import FEW, few
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Role
 
+SEGMENT: Final = "attention was not measured: it looks at what the segment continues, too"
 Place = tuple[int, LayerShape]  # batch entry and layer
 
 
@@ -89,6 +90,9 @@ def with_attention(
     if capture is None or not container.seekable:
         return report
     with ExitStack() as stack:
+        opened = Container(container)
+        if opened.manifest.continues is not None:
+            return replace(report, notes=(*report.notes, SEGMENT))
         try:
             probe = stack.enter_context(probe_of(capture, queries))
         except KvqError as error:
@@ -100,7 +104,7 @@ def with_attention(
         if probe is None:
             return report
         pool = stack.enter_context(workers(threads))
-        rows = attention_rows(probe, Container(container), pool, progress)
+        rows = attention_rows(probe, opened, pool, progress)
         return replace(report, probe=probe.to_json(), attention=rows)
 
 

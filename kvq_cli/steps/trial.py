@@ -50,7 +50,10 @@ class Trial:
         scratch: Scratch,
         rope: tuple[Rope, int] | None = None,
     ) -> None:
-        """`rope` turns keys, whose first token has that position."""
+        """`rope` turns keys, whose first token has that position.
+
+        Tokens before those of the pages belong to containers that these continue.
+        """
         self._capture, self._scratch, self._rope = capture, scratch, rope
         self._ladders = ladders
         self.top = 1 + max(map(len, ladders.values()))  # the level that is raw
@@ -72,10 +75,11 @@ class Trial:
         return self._layer.tokens
 
     def cuts(self) -> list[tuple[int, int]]:
-        """The token ranges between all edges of pages."""
-        keys = (page.record.key for pages in self.pages.values() for page in pages)
-        edges = sorted({edge for key in keys for edge in (key.start, key.stop)})
-        return list(pairwise(edges))
+        """The token ranges between all edges of pages, and before them as long ones."""
+        keys = [page.record.key for pages in self.pages.values() for page in pages]
+        edges = {edge for key in keys for edge in (key.start, key.stop)}
+        most = max(key.stop - key.start for key in keys)
+        return list(pairwise(sorted(edges | {*range(0, min(edges), most)})))
 
     def blocks(self) -> list[tuple[int, int]]:
         """The same, but all tokens in one where they are few: that takes half the time."""
