@@ -154,7 +154,8 @@ def decompress(
     out = Path(target) if target is not None else default_restored(path)
     original = not wanted.cuts and layout == "source" and dtype is None
     with open_reader(path) as reader, ExitStack() as stack:
-        check_identity(reader.manifest, identity or {})
+        if identity:
+            check_identity(reader.manifest, identity)
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         fd = output.fd if output.seekable else stack.enter_context(spool())
 
