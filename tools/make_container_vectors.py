@@ -211,7 +211,7 @@ def vector(name: str) -> dict[str, Any]:
     container = read(data)
     if container.source() != restored:
         raise SystemExit(f"{name}: the two readers disagree")
-    tensors = {name: text(bits) for name, bits in container.tensors.items()}
+    tensors = {name: text(bits) for name, bits in container.named().items()}
     return {
         "name": name,
         **recipe,

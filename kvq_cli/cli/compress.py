@@ -42,6 +42,14 @@ def compress(
     ] = None,
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
+    continues: Annotated[
+        list[str] | None,
+        typer.Option("--continues", help="Container whose tokens come before these."),
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="With --continues: the capture holds those tokens too."),
+    ] = False,
     output: options.Output = None,
     force: options.Force = False,
     threads: options.Threads = 0,
@@ -79,6 +87,8 @@ def compress(
             calibration=calibration,
             level=level,
             alignment=align,
+            continues=continues or [],
+            full=full,
             threads=threads,
             force=force,
             progress=render.progress(common, name),

@@ -31,7 +31,6 @@ class LayoutName(StrEnum):
 
     SOURCE = "source"
     CANONICAL = "canonical"
-    PER_LAYER = "per_layer"
     HF = "hf"
 
 
@@ -73,17 +72,21 @@ def decompress(
     null: options.Nul = False,
 ) -> int:
     """Restore captures. Unsliced, in its own layout and dtype, the output has the source's header
-    and layout; from a lossless container it is the original file, byte for byte."""
+    and layout; from a lossless container it is the original file, byte for byte.
+
+    A container that continues the one before it is joined to it."""
     from kvq_cli import pipeline
     from kvq_cli.steps.identity import check_keys
     from kvq_cli.steps.inputs import default_restored
+    from kvq_cli.steps.joining import grouped
     from kvq_cli.steps.select import Selection, parse_choice
     from kvq_cli.words import DType, Role
 
     common = options.Common(
         "decompress", json, ndjson, quiet, verbose, not no_progress, color, fail_fast
     )
-    names = options.input_names(inputs, files_from, null=null)
+    groups = grouped(options.input_names(inputs, files_from, null=null))
+    names = list(groups)
     to = output_for(names, output, default_restored)
     wanted = options.key_values("--expect", expect)
     check_keys(wanted)
@@ -98,8 +101,9 @@ def decompress(
         return pipeline.decompress(
             name,
             to(name),
+            then=groups[name],
             selection=selection,
-            layout="per_layer" if layout is LayoutName.HF else layout.value,
+            layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
             identity=wanted,
             threads=threads,

@@ -45,6 +45,9 @@ def verify(
     budget: Annotated[
         str | None, typer.Option("--budget", help="JSON of quality bounds that must hold.")
     ] = None,
+    continues: Annotated[
+        str | None, typer.Option("--continues", help="Container that it must continue.")
+    ] = None,
     calibration: Annotated[
         str | None, typer.Option("--calibration", help="Calibration it must be made with.")
     ] = None,
@@ -111,6 +114,7 @@ def verify(
                 min_ratio=min_ratio,
                 max_bytes=max_bytes,
                 calibration=calibration,
+                continues=continues,
                 identity=wanted,
             ),
             against=against,

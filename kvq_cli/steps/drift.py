@@ -18,7 +18,7 @@ from kvq_cli.capture import Capture
 from kvq_cli.capture.layout import LayerShape
 from kvq_cli.container.source import ByteSource
 from kvq_cli.errors import KvqError, UsageError
-from kvq_cli.quality import METRICS, Attention, Drift, widened
+from kvq_cli.quality import METRICS, Attention, Drift, Side, Sides, widened
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.quality.attention import VALUE_METRICS
 from kvq_cli.quality.distortion import rounded
@@ -51,18 +51,28 @@ class LayerReader:
         edges = sorted({*(start for start, _, _ in pages), *range(0, layer.tokens, most)})
         return list(zip(edges, [*edges[1:], layer.tokens], strict=True))
 
-    def read(self, role: Role, start: int, stop: int) -> tuple[Floats, Floats]:
+    def read(self, role: Role, start: int, stop: int) -> Sides:
         """Rows of a token range, (H, T, D), as float64; what was not finite is 0 in both."""
         slab = self._probe.capture.slabs[role, self._batch, self._layer.layer]
-        before = read_wide(self._probe.capture.source, slab, start, stop)
-        bits = self._container.rows(
-            role, self._layer.layer, batch=self._batch, tokens=range(start, stop), dtype=None
-        )
-        after = widened(bits, slab.dtype)
-        if role is Role.KEY and self._rope is not None:
-            positions = np.arange(start, stop) + self._probe.first(self._layer)
-            return self._rope.rotate(before, positions), self._rope.rotate(after, positions)
-        return before, after
+
+        def before() -> Floats:
+            return self._turned(
+                role, read_wide(self._probe.capture.source, slab, start, stop), start
+            )
+
+        def after() -> Floats:
+            bits = self._container.rows(
+                role, self._layer.layer, batch=self._batch, tokens=range(start, stop), dtype=None
+            )
+            return self._turned(role, widened(bits, slab.dtype), start)
+
+        return Side("before", before), Side("after", after)
+
+    def _turned(self, role: Role, rows: Floats, start: int) -> Floats:
+        if role is not Role.KEY or self._rope is None:
+            return rows
+        positions = np.arange(start, start + rows.shape[1]) + self._probe.first(self._layer)
+        return self._rope.rotate(rows, positions)
 
 
 def with_attention(

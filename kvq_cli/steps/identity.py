@@ -76,9 +76,9 @@ def difference(manifest: Manifest, wanted: Mapping[str, str]) -> str | None:
 
 
 def check_identity(manifest: Manifest, wanted: Mapping[str, str]) -> None:
-    """ExpectationError E808 where the container is not the expected one."""
+    """ExpectationError E809 where the container is not the expected one."""
     if message := difference(manifest, wanted):
-        raise ExpectationError("E808", message)
+        raise ExpectationError("E809", message)
 
 
 def _plain(key: str, text: str) -> str:

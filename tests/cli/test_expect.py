@@ -54,9 +54,9 @@ def test_what_holds_and_what_does_not(container, quick):
     done("verify", container, *quick, *asked(*HOLDS))
     ran = kvq("verify", container, *quick, *asked("tokens=40", "model=org/x", "tokenizer=u"))
     words = ['expected model="org/x"', 'container says "org/m"', "also different: tokenizer"]
-    refused(ran, 1, "E808", str(container), *words)
+    refused(ran, 1, "E809", str(container), *words)
     ran = kvq("verify", container, *quick, *asked("tokenizer_revision=1"))
-    refused(ran, 1, "E808", "tokenizer_revision", "does not say")
+    refused(ran, 1, "E809", "tokenizer_revision", "does not say")
 
 
 def test_where_layers_differ(tmp_path):
@@ -65,7 +65,7 @@ def test_where_layers_differ(tmp_path):
     done("compress", tmp_path / "cache")
     done("verify", tmp_path / "cache.kvq", *asked("tokens=64,24", "layers=3"))
     ran = kvq("verify", tmp_path / "cache.kvq", *asked("tokens=64"))
-    refused(ran, 1, "E808", 'says "64,24"')
+    refused(ran, 1, "E809", 'says "64,24"')
 
 
 def test_machines_are_told(container):
@@ -73,13 +73,13 @@ def test_machines_are_told(container):
     wrong = asked("engine=other")
     ran = kvq("verify", container, *wrong, "--json")
     (broken,) = ran.result["broken"]
-    assert (ran.code, broken["error_id"]) == (1, "E808")
+    assert (ran.code, broken["error_id"]) == (1, "E809")
     assert broken["message"].isprintable()
     suite = ET.fromstring(kvq("verify", container, *wrong, "--format", "junit").out)  # noqa: S314 - our own
-    assert suite[0][0].get("type") == "KVQ-E808"
+    assert suite[0][0].get("type") == "KVQ-E809"
     assert suite[0][0].get("message") == broken["message"]
     line = kvq("verify", container, *wrong, "--format", "github").out
-    assert line == f"::error file={container},title=KVQ-E808::{broken['message']}\n"
+    assert line == f"::error file={container},title=KVQ-E809::{broken['message']}\n"
     ran = kvq("verify", container, *wrong, "--status")
     assert (ran.code, ran.out, ran.err) == (1, "", "")
 
@@ -88,7 +88,7 @@ def test_other_expectations_are_told_too(container):
     """Identity is one line beside those of roots and sizes."""
     ran = kvq("verify", container, *asked("model=x"), "--max-bytes", 10)
     assert [line.split(":")[1] for line in ran.err.splitlines()] == [
-        " error KVQ-E808",
+        " error KVQ-E809",
         " error KVQ-E804",
     ]
 
@@ -117,16 +117,16 @@ def test_decompress_refuses_before_it_writes(container, tmp_path):
     """The wrong cache is not restored, not even over what is there."""
     target = tmp_path / "cache"
     with left_alone(tmp_path):
-        refused(kvq("decompress", container, *asked("model=org/x")), 1, "E808", "model")
-        refused(kvq("decompress", container, *asked("dtype=f32"), "--tokens", "3"), 1, "E808")
+        refused(kvq("decompress", container, *asked("model=org/x")), 1, "E809", "model")
+        refused(kvq("decompress", container, *asked("dtype=f32"), "--tokens", "3"), 1, "E809")
     done("decompress", container, *asked(*HOLDS))
     before = target.read_bytes()
     with left_alone(tmp_path):
-        refused(kvq("decompress", "-f", container, *asked("model=org/x")), 1, "E808", "model")
+        refused(kvq("decompress", "-f", container, *asked("model=org/x")), 1, "E809", "model")
     assert target.read_bytes() == before
     ran = process("decompress", "-", *asked("model=x"), stdin=container.read_bytes())
     assert (ran.code, ran.out) == (1, b"")
-    assert error_line(ran)[0] == "E808"
+    assert error_line(ran)[0] == "E809"
     ran = process("decompress", "-", *asked("model=org/m"), stdin=container.read_bytes())
     assert (ran.code, ran.out) == (0, before)
 
@@ -156,13 +156,13 @@ def test_the_python_api(container, tmp_path):
     """verify tells, decompress and open_container refuse; a wrong key is usage everywhere."""
     wrong, unknown = {"model": "org/x"}, {"modle": "x"}
     told = kvq_cli.verify(container, expected=kvq_cli.Expected(identity=wrong)).broken
-    assert [each["error_id"] for each in told] == ["E808"]
+    assert [each["error_id"] for each in told] == ["E809"]
     calls = (
         lambda identity: kvq_cli.decompress(container, tmp_path / "out", identity=identity),
         lambda identity: kvq_cli.open_container(container, identity=identity),
     )
     for call in calls:
-        for identity, error_id in ((wrong, "E808"), (unknown, "E101"), ({"model": ""}, "E808")):
+        for identity, error_id in ((wrong, "E809"), (unknown, "E101"), ({"model": ""}, "E809")):
             with pytest.raises(kvq_cli.KvqError) as refusal:
                 call(identity)
             assert refusal.value.error_id == error_id

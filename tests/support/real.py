@@ -62,7 +62,7 @@ def floats(dtype, bits):
 
 def by_layer(box, path, selection=None):
     """A container's tensors as layers.N.key and layers.N.value of (B, H, T, D)."""
-    pipeline.decompress(box, path, layout="per_layer", selection=selection, force=True)
+    pipeline.decompress(box, path, layout="hf", selection=selection, force=True)
     return {name: (dtype, bits) for name, dtype, bits in tensors(path)}
 
 

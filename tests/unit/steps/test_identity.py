@@ -39,7 +39,7 @@ def part(layers, tokens, key, value, *, heads=2):
 
 
 def manifest(*parts, layout="canonical", **identity):
-    return Manifest(layout, identity, (), parts, (), (), (), (), 64, "zstd", 1, "kvq")
+    return Manifest(layout, identity, None, (), parts, (), (), (), (), 64, "zstd", 1, "kvq")
 
 
 PLAIN = manifest(
@@ -105,7 +105,7 @@ def test_the_first_difference_is_named():
     assert difference(PLAIN, {"tokens": "096"})
     with pytest.raises(ExpectationError) as refusal:
         check_identity(PLAIN, wanted)
-    assert refusal.value.error_id == "E808"
+    assert refusal.value.error_id == "E809"
 
 
 def test_unknown_keys():
