@@ -258,11 +258,11 @@ def test_budgets_look_at_the_whole_chain(tmp_path, asked, full):
     assert 0 < len(found[0]) < lossy
     done("verify", after)
     if not full:
-        for command, words in (("verify", "not measured again"), ("stats", "not measured")):
+        for command, note in (("verify", "not measured again"), ("stats", "not measured")):
             (result,) = json.loads(done(command, "--json", after, "--against", given).out)[
                 "results"
             ]
-            assert words in result["notes"][-1]
+            assert note in result["notes"][-1]
     # Without the first container nobody knows what its tokens are.
     with left_alone(tmp_path):
         few = ("compress", given, "-p", tmp_path / "p.json", *queries, *chain[2:], *words)
