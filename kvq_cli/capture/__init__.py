@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, hf
+from kvq_cli.capture import canonical, gatekeeper, hf, mlx, mlx_031
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
@@ -30,6 +30,8 @@ __all__ = ["ADAPTERS", "Capture", "Source", "open_capture", "open_source"]
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "canonical": canonical.ADAPTER,
     "hf": hf.ADAPTER,
+    "mlx": mlx.ADAPTER,
+    "mlx-0.31": mlx_031.ADAPTER,
 }
 MAX_LISTED: Final = 6
 

@@ -58,10 +58,12 @@ class NewTensor:
     layers: tuple[int, ...]
     shape: RowShape
     file: str | None = None
+    room: int | None = None  # for more tokens, which are zeros
 
     @property
     def lengths(self) -> dict[str, int]:
         found = self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
+        found["T"] = self.room or found["T"]
         return {letter: found[letter] for letter in self.axes if letter != ","}
 
     @property
@@ -130,7 +132,8 @@ def _file(name: str | None, tensors: Sequence[Named], metadata: Mapping[str, str
 def binding_in(files: Files, new: NewTensor) -> Binding:
     """Where the files have the rows of a new tensor, its layers counted from 0."""
     tensor = files.tensor(new.name, new.file)
-    return Binding(tensor, new.roles, new.axes.replace(",", ""), new.lengths)
+    axes = new.axes.replace(",", "")
+    return Binding(tensor, new.roles, axes, new.lengths, stored=new.shape.tokens)
 
 
 def one_shape(cache: Cache, role: Role) -> tuple[tuple[int, ...], RowShape] | None:

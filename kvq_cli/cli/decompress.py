@@ -32,6 +32,8 @@ class LayoutName(StrEnum):
     SOURCE = "source"
     CANONICAL = "canonical"
     HF = "hf"
+    MLX = "mlx"
+    MLX_031 = "mlx-0.31"
 
 
 class DTypeName(StrEnum):
