@@ -83,6 +83,7 @@ class Capture:
     bindings: tuple[Binding, ...]
     slabs: Mapping[tuple[Role, int, int], Slab]  # by role, batch entry, layer
     layers: tuple[LayerShape, ...]
+    depth: int  # layers that the model has, as far as the file tells
     others: tuple[Tensor, ...]  # every tensor without a binding, in data order
     unquantisable: tuple[Tensor, ...]  # those of them that are keys or values
     facts: Facts
@@ -141,6 +142,7 @@ def bind(source: Source, layout: str, bindings: Sequence[Binding]) -> Capture:
         bindings=tuple(taken),
         slabs={(slab.role, slab.batch, slab.layer): slab for slab in slabs},
         layers=layers,
+        depth=layers[-1].layer + 1 if layers else 0,
         others=tuple(tensor for tensor in source.header.tensors if tensor.name not in bound),
         unquantisable=left,
         facts=facts,

@@ -10,10 +10,8 @@ are raised until its attention is within bounds (settle).
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +22,7 @@ from kvq_cli.quality import EXACT
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
 from kvq_cli.steps.plan import Plan
-from kvq_cli.steps.probe import SELF, Probe, probe_of
+from kvq_cli.steps.probe import SELF, Probe, QuerySource, probe_of
 from kvq_cli.steps.settle import SLACK, Drifts, HeadSettler
 from kvq_cli.steps.trial import Levels, Trial, by_layer
 from kvq_cli.steps.verdict import (
@@ -54,14 +52,11 @@ class Settled:
 
 def kept_to_budget(
     plan: Plan,
-    queries: str | Path | None,
+    queries: QuerySource,
     threads: int,
     progress: Progress = silent,
-    layers: Container[int] | None = None,
 ) -> Plan:
     """The plan with the pages raised that break a budget; without one, the plan itself.
-
-    With `layers`, nothing is done about others.
 
     ExpectationError E806 where a page would have to stay raw and a profile fails closed.
     """
@@ -74,7 +69,7 @@ def kept_to_budget(
         if any(name in METRIC for name in bounds):
             probe = stack.enter_context(probe_of(plan.capture, queries))
             probe = probe or stack.enter_context(probe_of(plan.capture, SELF))
-        keeper = _Keeper(plan, bounds, probe, layers)
+        keeper = _Keeper(plan, bounds, probe)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
@@ -110,16 +105,11 @@ def _all_settled(
 class _Keeper:
     """Settles one layer after the other; safe to call from many threads."""
 
-    def __init__(
-        self, plan: Plan, bounds: Bounds, probe: Probe | None, layers: Container[int] | None
-    ) -> None:
+    def __init__(self, plan: Plan, bounds: Bounds, probe: Probe | None) -> None:
         self._plan, self._bounds, self._probe = plan, bounds, probe
         self._layers = {layer.layer: layer for layer in plan.capture.layers}
         self._bench = Bench(tables=plan.tables)
-        pages = by_layer(plan.pages())
-        self.pages = {
-            place: each for place, each in pages.items() if layers is None or place[1] in layers
-        }
+        self.pages = by_layer(plan.pages())
 
     def nbytes(self, place: tuple[int, int]) -> int:
         return sum(page.nbytes for pages in self.pages[place].values() for page in pages)

@@ -200,7 +200,7 @@ def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> t
         profile,
         role,
         layer,
-        layers=capture.layers[-1].layer + 1,
+        layers=capture.depth,
         heads=slab.heads,
         tokens=slab.tokens,
     )

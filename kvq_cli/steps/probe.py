@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -104,11 +104,12 @@ class Probe:
         return told or scale_of(self.capture.identity) or 1 / math.sqrt(channels)
 
 
+QuerySource: TypeAlias = str | Path | int | None  # a file, by name or open, or SELF
 STYLES: Final = {"half-rotated": False, "interleaved": True}
 
 
 @contextmanager
-def probe_of(capture: Capture, queries: str | Path | None) -> Iterator[Probe | None]:
+def probe_of(capture: Capture, queries: QuerySource) -> Iterator[Probe | None]:
     """The named queries, `self`, or else the capture's; None where it has none."""
     with ExitStack() as stack:
         if queries is None:
