@@ -19,6 +19,7 @@ import zstandard
 from blake3 import blake3
 from reference.decoders import CODECS, WIDTHS, tables_of
 from reference.header import Header, Slab, canonical, head_tensors, listed, read_header, tagged
+from reference.quality import check_quality
 from reference.refused import Refused, need
 
 __all__ = ["Container", "Page", "Refused", "read"]
@@ -165,6 +166,8 @@ class Walk:
             steps[chunk.type](chunk, record, table)
         else:
             need(chunk.type[0] >= 97, f"unknown chunk type {chunk.type!r}")
+            if chunk.type == b"qual":
+                check_quality(chunk.payload)
 
     def take_head(self, chunk: Chunk, record: bytes, table: Table) -> None:
         need(record == bytes(8) and len(table.packed) == 1, "HEAD record or planes")
