@@ -29,8 +29,12 @@ def capture_bytes(recipe: dict[str, Any]) -> bytes:
 def tensor_bytes(tensor: dict[str, Any]) -> bytes:
     count = math.prod(tensor["shape"])
     if tensor["dtype"] in SIZES:
-        steps = np.arange(count * SIZES[tensor["dtype"]], dtype=np.int64) + tensor["paint"]
-        return (steps % 251).astype("u1").tobytes()
+        size = SIZES[tensor["dtype"]]
+        steps = np.arange(count * size, dtype=np.int64) + tensor["paint"]
+        data = bytearray((steps % 251).astype("u1").tobytes())
+        for at, bits in tensor.get("bits", {}).items():
+            data[int(at) * size : (int(at) + 1) * size] = bytes.fromhex(bits)[::-1]
+        return bytes(data)
     values = ((np.arange(count, dtype=np.int64) + tensor["paint"]) % 251 - 125) / np.float32(32)
     words = values.astype("<f4").view("<u4")
     if tensor["dtype"] == "F16":
