@@ -21,6 +21,7 @@ from kvq_cli.steps.geometry import Geometry
 from kvq_cli.steps.inputs import capture_input
 from kvq_cli.steps.plan import make_plan
 from kvq_cli.steps.planned import described, free_profile, plan_report
+from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.suggest import suggested
 from kvq_cli.steps.work import Progress, silent
 
@@ -44,7 +45,7 @@ def calibrate(
     *,
     budget: str | Path | Budget | None = None,
     queries: str | Path | None = None,
-    sample: int | None = None,
+    sample: str | None = None,
     threads: int = 0,
     progress: Progress = silent,
 ) -> Calibration:
@@ -63,11 +64,18 @@ def suggest(
     budget: str | Path | Budget,
     *,
     queries: str | Path | None = None,
-    sample: int | None = None,
+    sample: str | None = None,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.SuggestReport:
-    """The built-in profile that makes a capture smallest and keeps a budget; nothing is written."""
+    """The built-in profile that makes a capture smallest and keeps a budget; nothing is written.
+
+    `sample` is how many layers, and tokens of each, are looked at: "4", "4x2048".
+    """
     bounds = budget if isinstance(budget, Budget) else load_budget(budget)
-    with capture_input(Path(source)) as capture:
-        return suggested(str(source), capture, bounds, queries, sample, threads, progress)
+    part = Sample.parse(sample) if sample is not None else None
+    with (
+        capture_input(Path(source)) as whole,
+        sampled(whole, part, queries) as (capture, asked, told),
+    ):
+        return suggested(str(source), capture, bounds, asked, told, threads, progress)

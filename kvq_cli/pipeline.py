@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -52,7 +53,9 @@ from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import open_placed
 from kvq_cli.steps.plan import Plan, make_plan
+from kvq_cli.steps.probe import QuerySource
 from kvq_cli.steps.restore import open_front, restore_by_index
+from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import is_folder
 from kvq_cli.steps.verdict import Found, strictest
@@ -245,29 +248,36 @@ def stats(
     against: str | Path | None = None,
     queries: str | Path | None = None,
     calibration: str | Path | None = None,
+    sample: str | None = None,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.StatsReport:
     """Measured bytes of every part and, next to the capture, what was lost.
 
-    Given a capture, it is compressed into a temporary file that nobody sees. Attention is
-    measured with the capture's own queries, or those named: a file, or "self".
+    Given a capture, it, or a sample such as "4x2048", is compressed into a temporary file that
+    nobody sees. Attention is measured with the capture's own queries, or those named: a file, or
+    "self".
     """
     path = Path(source)
     capture: Capture | None
+    asked: QuerySource = queries
+    part, told = Sample.parse(sample) if sample is not None else None, None
     with ExitStack() as stack:
         if kind_of(path) == "capture":
             if against:
                 raise UsageError("E101", "--against is for containers; a capture is its own")
-            capture = stack.enter_context(capture_input(path))
+            whole = stack.enter_context(capture_input(path))
+            capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
             plan = _planned(capture, profiles, codebooks, calibration)
-            plan = kept_to_budget(plan, queries, threads, progress)
+            plan = kept_to_budget(plan, asked, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
         elif profiles or codebooks or calibration:
             raise UsageError("E101", "--profile is for captures; a container has its profile")
+        elif part:
+            raise UsageError("E101", "--sample is for captures")
         else:
             container = stack.enter_context(byte_source(path))
             capture = stack.enter_context(capture_input(Path(against))) if against else None
@@ -275,8 +285,8 @@ def stats(
         with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
-        report = measured.report(str(path), end)
-        return with_attention(report, capture, container, queries, threads, progress)
+        report = replace(measured.report(str(path), end), sample=told)
+        return with_attention(report, capture, container, asked, threads, progress)
 
 
 def _planned(

@@ -194,6 +194,23 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "profile": profile("fallback", int8("token", "f32"), fixed_rate=True),
     },
+    "budget": {
+        "what": "a quality budget: keys of int4 and of the ladder's int8, values of int4 and raw",
+        "capture": {
+            "tensors": [tensor("key", [1, 2, 3, 70, 32]), tensor("value", [1, 2, 3, 70, 32])],
+        },
+        "profile": profile(
+            "budget",
+            {"codec": "int4"},
+            page_tokens=16,
+            budget={
+                "max_attention_tv": 0.03,
+                "max_relative_mse": 0.0028,
+                "ladder": [{"role": "key", "codec": "int8"}],
+            },
+            storage=PLAIN,
+        ),
+    },
     "fib-quant": {
         "what": "a KV profile: keys per channel in groups of 8 tokens, two tables; a tensor beside",
         "capture": {

@@ -50,6 +50,7 @@ class Capture:
     bindings: tuple[Binding, ...]
     slabs: Slabs
     layers: tuple[LayerShape, ...]
+    depth: int  # layers that the model has, as far as the file tells
     others: tuple[Tensor, ...]  # every tensor without a binding, in data order
     unquantisable: tuple[Tensor, ...]  # those of them that are keys or values
     doubt: str | None
@@ -87,6 +88,7 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
         bindings=tuple(taken),
         slabs=slabs,
         layers=layers,
+        depth=layers[-1].layer + 1 if layers else 0,
         others=tuple(tensor for tensor in files.tensors if tensor not in bound),
         unquantisable=left,
         doubt=found.doubt,

@@ -20,7 +20,7 @@ def calibrate(
         str | None, typer.Option("--queries", help="Queries for the budget: a file, or self.")
     ] = None,
     sample: Annotated[
-        int | None, typer.Option("--sample", help="Layers to try profiles on; else all.")
+        str | None, typer.Option("--sample", help="Layers, and tokens, to try profiles on.")
     ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="Output file; - is standard output.")
@@ -33,7 +33,7 @@ def calibrate(
     \b
     Examples:
       kvq profile calibrate cache.safetensors -o calibration.json
-      kvq profile calibrate cache.safetensors --budget bounds.json --sample 4
+      kvq profile calibrate cache.safetensors --budget bounds.json --sample 4x2048
     """
     from kvq_cli import advice
     from kvq_cli.errors import UsageError

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from kvq_cli import __version__
 from kvq_cli.cli import charts, render
+from kvq_cli.cli.measured import sample_line
 
 Report = Mapping[str, Any]
 
@@ -86,6 +87,7 @@ def _section(report: Report) -> Iterator[str]:
         [
             ("ratio", f"{report['ratio']} vs {report['ratio_against']}"),
             ("bits per element", report["bits_per_element"]),
+            *([("sample", sample_line(report["sample"]))] if report["sample"] else []),
             ("source", _bytes(report["source_bytes"])),
             ("file", _bytes(report["file_bytes"])),
             ("content root", report["content_root"]),

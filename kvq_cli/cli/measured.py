@@ -50,8 +50,17 @@ def side_by_side(reports: Sequence[Mapping[str, Any]], common: options.Common) -
         ]
         rows.append([_told(each, "-") for each in told])
     render.table(common, COMPARED, rows)
+    for line in dict.fromkeys(sample_line(each["sample"]) for each in reports if each["sample"]):
+        render.say(f"sample: {line}")
     for note in dict.fromkeys(note for report in reports for note in report["notes"]):
         render.say(f"note: {note}")
+
+
+def sample_line(told: Mapping[str, int]) -> str:
+    return (
+        f"{told['layers']} of {told['of_layers']} layers, {told['tokens']} of "
+        f"{told['of_tokens']} tokens; all figures are those of the sample"
+    )
 
 
 def tell(report: Mapping[str, Any], common: options.Common) -> None:
@@ -62,6 +71,8 @@ def tell(report: Mapping[str, Any], common: options.Common) -> None:
         f"{report['ratio_against']}" + (f", {bits:.3f} bits per element" if bits else "")
     )
     whole = report["file_bytes"]
+    if report["sample"]:
+        render.say(f"sample: {sample_line(report['sample'])}")
     rows = [
         [part, count, f"{count / whole:.2%}", _bar(count / whole)]
         for part, count in report["parts"].items()

@@ -21,6 +21,7 @@ Examples:
   kvq stats cache.safetensors --profile int8 --json
   kvq stats cache.safetensors -p int8 -p int4 -p turboquant-3bit --queries self
   kvq stats cache.safetensors -p int8 -p int4 --queries self --html report.html
+  kvq stats cache.safetensors -p int8 -p int4 --queries self --sample 4x2048
   kvq stats cache.safetensors --suggest --budget bounds.json > profile.json
   kvq stats --plan --model llama-3.1-8b --tokens 100000 -p int8 -p kivi-2bit"""
 
@@ -108,6 +109,7 @@ def stats(
         "against": against,
         "queries": queries,
         "calibration": calibration,
+        "sample": sample,
         "threads": threads,
     }
     if suggest:
@@ -120,8 +122,8 @@ def stats(
         }
         suggesting.check_options(given, csv=csv)
         return suggesting.suggestions(names, budget, queries, sample, threads, common)
-    if budget or sample:
-        raise UsageError("E101", "--budget and --sample go with --suggest")
+    if budget:
+        raise UsageError("E101", "--budget goes with --suggest")
     return _measured(names, profile or [], terms, common, csv=csv, html=html, force=force)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from kvq_cli.cli import options, render
+from kvq_cli.cli import measured, options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.errors import UsageError
 
@@ -22,7 +22,8 @@ Budget: TypeAlias = Annotated[
     typer.Option("--budget", help="For --suggest: bounds as JSON, or a profile that has them."),
 ]
 Sample: TypeAlias = Annotated[
-    int | None, typer.Option("--sample", help="For --suggest: so many layers, spread over all.")
+    str | None,
+    typer.Option("--sample", help="Of a capture, so many layers, and tokens: 4, or 4x2048."),
 ]
 
 
@@ -37,7 +38,7 @@ def suggestions(
     names: Sequence[str],
     budget: str | None,
     queries: str | None,
-    sample: int | None,
+    sample: str | None,
     threads: int,
     common: options.Common,
 ) -> int:
@@ -46,8 +47,6 @@ def suggestions(
 
     if budget is None:
         raise UsageError("E101", "--suggest needs --budget: a file of bounds, or a profile")
-    if sample is not None and sample < 1:
-        raise UsageError("E101", f"--sample {sample}: 1 layer or more")
 
     def story(name: str) -> Any:
         return advice.suggest(
@@ -67,8 +66,9 @@ def suggestions(
 
 def _text(report: Mapping[str, Any], common: options.Common) -> None:
     """The table for people goes to standard error, the profile to standard output."""
-    of = f"{report['layers']} of {report['of_layers']} layers"
-    render.say(f"{report['path']}: pages of {of}, budget kept", err=True)
+    render.say(f"{report['path']}: bytes of pages, budget kept", err=True)
+    if report["sample"]:
+        render.say(f"sample: {measured.sample_line(report['sample'])}", err=True)
     rows = [
         [each["name"], each["bytes"], f"{each['ratio']:.3f}", each["raw_pages"]]
         for each in (report["candidates"] if common.verbose else report["candidates"][:5])

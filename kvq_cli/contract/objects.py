@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from kvq_cli.contract import geometry, kv_profile, layout, shape, vector_profile
+from kvq_cli.contract import (
+    calibration_summary,
+    geometry,
+    kv_profile,
+    layout,
+    shape,
+    vector_profile,
+)
+from kvq_cli.contract.calibration_summary import KvCalibrationSummaryV1
 from kvq_cli.contract.geometry import KvPageGeometryV1
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.layout import KvCacheLayoutV1
@@ -22,6 +30,7 @@ ContractObject: TypeAlias = (
     | KvPageGeometryV1
     | FibQuantProfileV1
     | KvCompressionProfileV1
+    | KvCalibrationSummaryV1
 )
 
 OBJECTS: Final[Mapping[str, type[ContractObject]]] = {
@@ -30,6 +39,7 @@ OBJECTS: Final[Mapping[str, type[ContractObject]]] = {
     geometry.SCHEMA: KvPageGeometryV1,
     vector_profile.SCHEMA: FibQuantProfileV1,
     kv_profile.SCHEMA: KvCompressionProfileV1,
+    calibration_summary.SCHEMA: KvCalibrationSummaryV1,
 }
 
 

@@ -10,10 +10,8 @@ are raised until its attention is within bounds (settle).
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from kvq_cli.quality import EXACT
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
 from kvq_cli.steps.plan import Plan
-from kvq_cli.steps.probe import SELF, Probe, probe_of
+from kvq_cli.steps.probe import SELF, Probe, QuerySource, probe_of
 from kvq_cli.steps.settle import SLACK, Drifts, HeadSettler
 from kvq_cli.steps.trial import Levels, Trial, by_layer
 from kvq_cli.steps.verdict import (
@@ -56,14 +54,11 @@ class Settled:
 
 def kept_to_budget(
     plan: Plan,
-    queries: str | Path | None,
+    queries: QuerySource,
     threads: int,
     progress: Progress = silent,
-    layers: Container[int] | None = None,
 ) -> Plan:
     """The plan with the pages raised that break a budget; without one, the plan itself.
-
-    With `layers`, nothing is done about others.
 
     ExpectationError E806 where a page would have to stay raw and a profile fails closed.
     """
@@ -79,7 +74,7 @@ def kept_to_budget(
             holder = plan.capture.source
             probe = stack.enter_context(probe_of(capture, queries, holder))
             probe = probe or stack.enter_context(probe_of(capture, SELF))
-        keeper = _Keeper(plan, capture, bounds, probe, layers)
+        keeper = _Keeper(plan, capture, bounds, probe)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
@@ -115,14 +110,7 @@ def _all_settled(
 class _Keeper:
     """Settles one layer after the other; safe to call from many threads."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        capture: Capture,
-        bounds: Bounds,
-        probe: Probe | None,
-        layers: Container[int] | None,
-    ) -> None:
+    def __init__(self, plan: Plan, capture: Capture, bounds: Bounds, probe: Probe | None) -> None:
         """`capture` is the plan's, or the whole cache that it ends."""
         self._plan, self._capture, self._bounds, self._probe = plan, capture, bounds, probe
         self._layers = {layer.layer: layer for layer in capture.layers}
@@ -130,10 +118,7 @@ class _Keeper:
         planned = plan.pages()
         if capture is not plan.capture:
             planned = (moved(page, capture) for page in planned)
-        pages = by_layer(planned)
-        self.pages = {
-            place: each for place, each in pages.items() if layers is None or place[1] in layers
-        }
+        self.pages = by_layer(planned)
 
     def nbytes(self, place: tuple[int, int]) -> int:
         return sum(page.nbytes for pages in self.pages[place].values() for page in pages)

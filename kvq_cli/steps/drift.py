@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +22,7 @@ from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.quality.attention import VALUE_METRICS
 from kvq_cli.quality.distortion import rounded
 from kvq_cli.steps.opened import Container
-from kvq_cli.steps.probe import Probe, probe_of, read_wide
+from kvq_cli.steps.probe import Probe, QuerySource, probe_of, read_wide
 from kvq_cli.steps.reports import StatsReport
 from kvq_cli.steps.trial import FEW, few
 from kvq_cli.steps.work import Progress, in_order, workers
@@ -80,7 +79,7 @@ def with_attention(
     report: StatsReport,
     capture: Capture | None,
     container: ByteSource,
-    queries: str | Path | None,
+    queries: QuerySource,
     threads: int,
     progress: Progress,
 ) -> StatsReport:

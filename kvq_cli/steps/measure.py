@@ -145,6 +145,7 @@ class Measure(Visitor):
             probe=None,
             attention=[],
             broken=tuple(self._comparison.broken),
+            sample=None,
             notes=tuple(_cautions(manifest)),
         )
 

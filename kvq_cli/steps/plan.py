@@ -217,7 +217,7 @@ def _layer_runs(
         profile,
         role,
         layer,
-        layers=capture.layers[-1].layer + 1,
+        layers=capture.depth,
         heads=slab.heads,
         tokens=before + slab.tokens,
     )

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from blake3 import blake3
@@ -104,12 +104,13 @@ class Probe:
         return told or scale_of(self.capture.identity) or 1 / math.sqrt(channels)
 
 
+QuerySource: TypeAlias = str | Path | int | None  # a file, by name or open, or SELF
 STYLES: Final = {"half-rotated": False, "interleaved": True}
 
 
 @contextmanager
 def probe_of(
-    capture: Capture, queries: str | Path | None, holder: Source | None = None
+    capture: Capture, queries: QuerySource, holder: Source | None = None
 ) -> Iterator[Probe | None]:
     """The named queries, `self`, or else those of the capture, or of its `holder`; else None."""
     with ExitStack() as stack:

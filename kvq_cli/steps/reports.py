@@ -111,6 +111,7 @@ class StatsReport(Report):
     probe: dict[str, Any] | None  # whose queries attention was measured with
     attention: list[dict[str, Any]]  # empty without queries
     broken: tuple[dict[str, str], ...]
+    sample: dict[str, int] | None  # what part of the capture it is of; None is all
     notes: tuple[str, ...]
 
 
@@ -137,9 +138,8 @@ class PlanReport(Report):
 @record
 class SuggestReport(Report):
     path: str
-    layers: int  # looked at
-    of_layers: int
-    source_bytes: int  # of these layers
+    sample: dict[str, int] | None  # what part of the capture it is of; None is all
+    source_bytes: int
     candidates: list[dict[str, Any]]  # name, bytes, ratio, bits, raw_pages; the smallest first
     bits_per_element: float  # of the first of them
     profile: dict[str, Any]

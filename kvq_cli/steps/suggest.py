@@ -4,15 +4,13 @@ Spec: formats/report.md, section "stats --suggest".
 
 Every lossy built-in profile is tried with the budget, once as it is, so that pages which break
 the budget stay raw, and once with the codecs of `int8` as a ladder before that. Pages are
-encoded, and counted with all that frames them; nothing is written. A sample of the layers is
-spread over all of them by a fixed rule, and the report says how many were looked at.
+encoded, and counted with all that frames them; nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 from kvq_cli.capture import Capture
@@ -26,6 +24,7 @@ from kvq_cli.steps.choose import choose_profiles
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of
 from kvq_cli.steps.plan import PagePlan, Plan, make_plan
+from kvq_cli.steps.probe import QuerySource
 from kvq_cli.steps.reports import SuggestReport
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Reason, Role
@@ -57,29 +56,27 @@ def suggested(
     path: str,
     capture: Capture,
     budget: Budget,
-    queries: str | Path | None,
-    sample: int | None,
+    queries: QuerySource,
+    sample: dict[str, int] | None,
     threads: int,
     progress: Progress,
 ) -> SuggestReport:
-    """All candidates, the smallest first."""
-    layers = sampled([layer.layer for layer in capture.layers], sample)
+    """All candidates, the smallest first; `sample` is what the capture is of another."""
     budget = replace(budget, on_violation=Fallback.KEEP_RAW)
     profiles = list(candidates(budget))
     found: list[Candidate] = []
     for done, profile in enumerate(profiles):
         plan = make_plan(capture, choose_profiles([profile], shapes_of(capture)), profile.storage)
-        plan = kept_to_budget(plan, queries, threads, layers=layers)
-        found.append(_tried(plan, profile, layers, threads))
+        plan = kept_to_budget(plan, queries, threads)
+        found.append(_tried(plan, profile, threads))
         progress(done + 1, len(profiles))
     found.sort(key=lambda each: each.nbytes)
-    slabs = [slab for (_, _, layer), slab in capture.slabs.items() if layer in layers]
+    slabs = capture.slabs.values()
     source = sum(slab.heads * slab.tokens * slab.row_size for slab in slabs)
     elements = sum(slab.heads * slab.tokens * slab.channels for slab in slabs)
     return SuggestReport(
         path=path,
-        layers=len(layers),
-        of_layers=len(capture.layers),
+        sample=sample,
         source_bytes=source,
         candidates=[each.to_json(source, elements) for each in found],
         bits_per_element=round(8 * found[0].nbytes / elements, 4),
@@ -115,17 +112,7 @@ def candidates(budget: Budget) -> Iterator[Profile]:
     yield lossless
 
 
-def sampled(layers: Sequence[int], count: int | None) -> frozenset[int]:
-    """So many layers, from the first to the last, as far apart as can be."""
-    if count is None or count >= len(layers):
-        return frozenset(layers)
-    if count == 1:
-        return frozenset([layers[len(layers) // 2]])
-    last = len(layers) - 1
-    return frozenset(layers[at * last // (count - 1)] for at in range(count))
-
-
-def _tried(plan: Plan, profile: Profile, layers: frozenset[int], threads: int) -> Candidate:
+def _tried(plan: Plan, profile: Profile, threads: int) -> Candidate:
     encoder, alignment = Encoder(plan), plan.manifest.alignment
 
     def counted(batch: list[PagePlan]) -> tuple[int, int]:
@@ -134,9 +121,8 @@ def _tried(plan: Plan, profile: Profile, layers: frozenset[int], threads: int) -
         raw = sum(page.record.reason is Reason.BUDGET for page in pages)
         return sum(sizes) + PAGE_ENTRY.size * len(pages), raw
 
-    chosen = (page for page in plan.pages() if page.record.key.layer in layers)
     total = raw = 0
     with workers(threads, encoder.room) as pool:
-        for size, count in in_order(pool, counted, batches(chosen)):
+        for size, count in in_order(pool, counted, batches(plan.pages())):
             total, raw = total + size, raw + count
     return Candidate(profile, total, raw)

@@ -96,7 +96,9 @@ def read_quality(payload: bytes, offset: int) -> Quality:
         told = jsontext.loads(payload, limit=MAX_BYTES)
         bounds = {name: _number(bound) for name, bound in told["bounds"].items()}
         worst = {name: _worst(each) for name, each in told["worst"].items()}
-        sound = told["schema"] == SCHEMA and worst.keys() <= bounds.keys() <= set(BOUNDS)
+        # What is written again from it is the same, so it is canonical and holds nothing more.
+        sound = worst.keys() <= bounds.keys() <= set(BOUNDS)
+        sound = sound and quality_bytes(bounds, worst) == payload
     except (ProfileError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ContainerError("E304", WRONG, offset) from error
     if not sound:

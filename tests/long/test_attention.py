@@ -177,7 +177,7 @@ def test_metrics_are_those_of_plain_numpy(path, tmp_path):
             reader = LayerReader(probe, container, (0, layer))
             queries, sees = probe.look(0, layer)
             found = Attention(queries, sees).drift(reader.cuts(), reader.read)
-            sides = [reader.read(role, 0, layer.tokens) for role in Role]
+            sides = [[side.rows for side in reader.read(role, 0, layer.tokens)] for role in Role]
             before, after = zip(*sides, strict=True)
             flat = queries.reshape(-1, *queries.shape[2:])
             expected = drift(flat, sees, before, after, 1.0)

@@ -29,6 +29,7 @@ from reference.header import (
     sources,
     tagged,
 )
+from reference.quality import check_quality
 from reference.refused import Refused, need
 
 __all__ = ["Container", "Page", "Refused", "read"]
@@ -185,6 +186,8 @@ class Walk:
             steps[chunk.type](chunk, record, table)
         else:
             need(chunk.type[0] >= 97, f"unknown chunk type {chunk.type!r}")
+            if chunk.type == b"qual":
+                check_quality(chunk.payload)
 
     def take_head(self, chunk: Chunk, record: bytes, table: Table) -> None:
         file = len(self.heads)

@@ -33,8 +33,12 @@ def tensor_bytes(tensor: dict[str, Any]) -> bytes:
         return bytes.fromhex(tensor["hex"])
     count = math.prod(tensor["shape"])
     if tensor["dtype"] in SIZES:
-        steps = np.arange(count * SIZES[tensor["dtype"]], dtype=np.int64) + tensor["paint"]
-        return (steps % 251).astype("u1").tobytes()
+        size = SIZES[tensor["dtype"]]
+        steps = np.arange(count * size, dtype=np.int64) + tensor["paint"]
+        data = bytearray((steps % 251).astype("u1").tobytes())
+        for at, bits in tensor.get("bits", {}).items():
+            data[int(at) * size : (int(at) + 1) * size] = bytes.fromhex(bits)[::-1]
+        return bytes(data)
     values = ((np.arange(count, dtype=np.int64) + tensor["paint"]) % 251 - 125) / np.float32(32)
     words = values.astype("<f4").view("<u4")
     if tensor["dtype"] == "F16":
@@ -44,5 +48,6 @@ def tensor_bytes(tensor: dict[str, Any]) -> bytes:
     words = words.astype(WORDS[tensor["dtype"]])
     for at, bits in tensor.get("bits", {}).items():
         words[int(at)] = int(bits, 16)
-    words.reshape(-1, *tensor["shape"][-2:])[:, tensor.get("tokens", count) :] = 0
+    if "tokens" in tensor:
+        words.reshape(-1, *tensor["shape"][-2:])[:, tensor["tokens"] :] = 0
     return words.tobytes()

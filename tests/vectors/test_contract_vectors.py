@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kvq_cli import jsontext
+from kvq_cli.contract.calibration_summary import KvCalibrationSummaryV1
 from kvq_cli.contract.geometry import KvPageGeometryV1
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.layout import KvCacheLayoutV1
@@ -29,6 +30,7 @@ OBJECTS: dict[str, Any] = {
     "page_geometry": KvPageGeometryV1,
     "vector_profile": FibQuantProfileV1,
     "kv_profile": KvCompressionProfileV1,
+    "calibration_summary": KvCalibrationSummaryV1,
 }
 CASES = [
     pytest.param(group, case, id=f"{group['object']}: {case['name']}")
@@ -130,6 +132,18 @@ def test_kv_profile_digests(row: dict[str, str]) -> None:
     profile.validate_for_shape(KvTensorShapeV1.from_json(load(row["shape"])))
     rewritten = json.dumps(json.loads(row["json"]), indent=4)
     assert KvCompressionProfileV1.from_json(load(rewritten)).digest() == row["digest"]
+
+
+@pytest.mark.parametrize("row", VALID["calibration_summaries"], ids=lambda row: row["digest"][:14])
+def test_calibration_summary_digests(row: dict[str, str]) -> None:
+    """A summary has the reference's text and digest, which it states itself."""
+    value = {**load(row["json"]), "calibration_digest": row["digest"]}
+    summary = KvCalibrationSummaryV1.from_json(value)
+    assert summary.compact() == row["json"]
+    assert summary.digest() == summary.calibration_digest == row["digest"]
+    assert summary.to_json() == value
+    without = {key: each for key, each in value.items() if each is not None}
+    assert KvCalibrationSummaryV1.from_json(without) == summary
 
 
 @pytest.mark.parametrize("row", VALID["f64"], ids=lambda row: row["text"])
