@@ -58,12 +58,18 @@ def check_place(manifest: Manifest, layout: str, carried: Mapping[int, NewOther]
         )
 
 
+def plain_metadata(metadata: Mapping[str, str], layout: str) -> Mapping[str, str]:
+    """What a layout's metadata says, as other layouts have it."""
+    adapter = ADAPTERS.get(layout)
+    return adapter.plain(metadata) if adapter and adapter.plain else metadata
+
+
 def metadata_of(
     metadata: Mapping[str, str], manifest: Manifest, selection: Selection, layout: str
 ) -> dict[str, str]:
     source = ADAPTERS.get(manifest.layout)
-    if source and source.plain and (layout != SOURCE or source.rewritten):
-        metadata = source.plain(metadata)
+    if layout != SOURCE or (source and source.rewritten):
+        metadata = plain_metadata(metadata, manifest.layout)
     stale = {*STALE, *(STALE_HEADS if selection.cuts_heads else ())}
     if layout != SOURCE:
         stale.add("layout")  # a slice keeps the axes that it spells out

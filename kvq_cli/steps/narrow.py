@@ -23,6 +23,7 @@ from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import plain
 from kvq_cli.errors import ExpectationError, UsageError
 from kvq_cli.planes import raw_bytes
+from kvq_cli.steps.beside import plain_metadata
 from kvq_cli.steps.chain import Link
 from kvq_cli.words import Role
 
@@ -54,7 +55,8 @@ def _after(capture: Capture, chain: Sequence[Link]) -> Capture:
 def narrowed(capture: Capture, begin: int) -> Capture:
     """The capture from a token on."""
     layers = tuple(replace(layer, tokens=layer.tokens - begin) for layer in capture.layers)
-    kept = {key: text for key, text in capture.source.files.metadata.items() if key not in STALE}
+    metadata = plain_metadata(capture.source.files.metadata, capture.layout)
+    kept = {key: text for key, text in metadata.items() if key not in STALE}
     arranged = hf.arrange(_cache(layers), kept)
     files = files_of(arranged)
     bindings = [

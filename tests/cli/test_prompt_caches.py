@@ -232,3 +232,27 @@ def test_what_mlx_cannot_hold(data, word, tmp_path):
         ran = kvq("decompress", box, "--layout", "mlx", "-o", tmp_path / "x")
         refused(ran, 2, "E101", word, "hf")
     done("decompress", box, "--layout", "hf", "-o", tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_segments(name, tmp_path):
+    """A cache that grew is stored behind what was stored of it, and joined again."""
+    paths = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    whole = rows(layer(27), "key", 0)
+    for path, count in zip(paths, (20, 27), strict=True):
+        told = [layer(count, room=256 if name == "mlx" else None)]
+        arrays = [rows(layer(27), role, 0)[:, :, :count] for role in ("key", "value")]
+        room = told[0]["shape"][2] - count
+        filled = [np.pad(each, ((0, 0), (0, 0), (0, room), (0, 0))) for each in arrays]
+        more = {f"0.{at}": ("F16", each.shape, each.tobytes()) for at, each in enumerate(filled)}
+        path.write_bytes(GENERATIONS[name](told, TOLD, more))
+    done("compress", paths[0])
+    done("compress", paths[1], "--full", "--continues", f"{paths[0]}.kvq")
+    boxes = [f"{path}.kvq" for path in paths]
+    _, metadata = restored(boxes[1])
+    assert metadata == TOLD
+    done("decompress", *boxes, "-f", "-o", tmp_path / "joined")
+    assert layout_of(tmp_path / "joined") == name
+    with safe_open(tmp_path / "joined", framework="numpy") as file:
+        assert np.array_equal(bits(file.get_tensor("0.0"))[:, :, :27], whole)
+        assert name != "mlx" or file.get_tensor("0.2") == 27
