@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, hf
+from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, vllm_dump
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
@@ -29,6 +29,11 @@ __all__ = ["ADAPTERS", "Capture", "Source", "open_capture", "open_source"]
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "canonical": canonical.ADAPTER,
     "hf": hf.ADAPTER,
+    "vllm_dump": vllm_dump.ADAPTER,
+    "vllm": vllm_dump.FUSED,
+    "vllm_split": vllm_dump.SPLIT,
+    "vllm_mla": vllm_dump.LATENT,
+    "lmcache": lmcache.ADAPTER,
 }
 MAX_LISTED: Final = 6
 
@@ -70,7 +75,8 @@ def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     names = [layout] if layout else [name for name, each in ADAPTERS.items() if not each.named]
     fits = [(name, found) for name in names if (found := ADAPTERS[name].recognise(files))]
     if len(fits) == 1:
-        return fits[0]
+        name, found = fits[0]
+        return found.layout or name, found
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")

@@ -98,6 +98,8 @@ class Arranged:
     extras: tuple[Extra, ...] = ()
     others: tuple[NewOther, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, object] = field(default_factory=dict)  # of its tensors in the header
+    header: int = 0  # bytes of length and JSON, where they are filled up to more
 
 
 Named: TypeAlias = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
@@ -115,14 +117,15 @@ def files_of(arranged: Arranged) -> Files:
     for other in arranged.others:
         named = (other.name, other.dtype, other.shape)
         by_file.setdefault(other.file or first, []).append(named)
-    return Files(_file(name or None, by_file[name], arranged.metadata) for name in sorted(by_file))
+    return Files(_file(name or None, by_file[name], arranged) for name in sorted(by_file))
 
 
-def _file(name: str | None, tensors: Sequence[Named], metadata: Mapping[str, str]) -> File:
+def _file(name: str | None, tensors: Sequence[Named], arranged: Arranged) -> File:
     names = [each for each, _, _ in tensors]
     if len(set(names)) < len(names):
         raise ValueError("a tensor of that name is there already")
-    raw = header_bytes(tensors, metadata)
+    members = {each.name: arranged.members for each in arranged.tensors if each.file == name}
+    raw = header_bytes(tensors, arranged.metadata, members, arranged.header)
     size = sum(math.prod(shape) * ELEMENT_BITS[dtype] // 8 for _, dtype, shape in tensors)
     return File(name, raw, parse_header(raw, len(raw) + size))
 

@@ -92,7 +92,7 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
         doubt=found.doubt,
         facts=facts,
         identity=identity,
-        notes=(*found.notes, *_notes(layers, left), *fact_notes, *identity_notes),
+        notes=(*found.notes, *_doubts(found), *_notes(layers, left), *fact_notes, *identity_notes),
     )
 
 
@@ -143,6 +143,10 @@ def _layer_shape(layer: int, batches: Mapping[Role, int], roles: ByRole) -> Laye
         key=sizes.get(Role.KEY),
         value=sizes.get(Role.VALUE),
     )
+
+
+def _doubts(found: Found) -> list[str]:
+    return [f"kept as it is, which only a lossless profile can: {found.doubt}"][: bool(found.doubt)]
 
 
 def _notes(layers: Iterable[LayerShape], left: Iterable[Tensor]) -> list[str]:
