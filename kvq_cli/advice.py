@@ -7,7 +7,7 @@ suggest      which built-in profile makes it smallest and keeps a quality budget
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,8 @@ def plan_stats(
 def calibrate(
     source: str | Path,
     *,
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
     budget: str | Path | Budget | None = None,
     queries: str | Path | None = None,
     sample: int | None = None,
@@ -49,11 +51,12 @@ def calibrate(
     progress: Progress = silent,
 ) -> Calibration:
     """What a capture's rows are like and, under a budget, which built-in profile suits them."""
-    with capture_input(Path(source)) as capture:
+    with capture_input(Path(source), layout, meta) as capture:
         found = calibrated(capture, threads, progress)
     if budget is None:
         return found
-    best = suggest(source, budget, queries=queries, sample=sample, threads=threads)
+    terms = {"queries": queries, "sample": sample, "threads": threads}
+    best = suggest(source, budget, layout=layout, meta=meta, **terms)
     bits = best.bits_per_element
     return replace(found, profile=str(best.profile["name"]), bits_per_element=bits)
 
@@ -62,6 +65,8 @@ def suggest(
     source: str | Path,
     budget: str | Path | Budget,
     *,
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
     queries: str | Path | None = None,
     sample: int | None = None,
     threads: int = 0,
@@ -69,5 +74,5 @@ def suggest(
 ) -> reports.SuggestReport:
     """The built-in profile that makes a capture smallest and keeps a budget; nothing is written."""
     bounds = budget if isinstance(budget, Budget) else load_budget(budget)
-    with capture_input(Path(source)) as capture:
+    with capture_input(Path(source), layout, meta) as capture:
         return suggested(str(source), capture, bounds, queries, sample, threads, progress)

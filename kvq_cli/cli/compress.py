@@ -11,7 +11,6 @@ import typer
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.cli.targets import output_for
-from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -29,11 +28,9 @@ def compress(
         list[str] | None,
         typer.Option("--codebook", help="File of a codebook that a profile names."),
     ] = None,
-    meta: Annotated[
-        list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
-    ] = None,
+    meta: options.Meta = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the capture.")] = None,
+    layout: options.Layout = None,
     queries: Annotated[
         str | None,
         typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
@@ -73,7 +70,7 @@ def compress(
     )
     names = options.input_names(inputs, files_from, null=null)
     to = output_for(names, output, default_target)
-    told = told_facts(meta or [])
+    told = options.told(meta)
 
     def story(name: str) -> Any:
         return pipeline.compress(
@@ -100,17 +97,6 @@ def compress(
 
 
 compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
-
-
-def told_facts(pairs: list[str]) -> dict[str, str]:
-    """What --meta says of captures."""
-    meta = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
-        meta[key] = text
-    return meta
 
 
 def _human(common: options.Common) -> Any:

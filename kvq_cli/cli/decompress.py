@@ -31,6 +31,10 @@ class LayoutName(StrEnum):
     SOURCE = "source"
     CANONICAL = "canonical"
     HF = "hf"
+    VLLM = "vllm"
+    VLLM_SPLIT = "vllm_split"
+    VLLM_MLA = "vllm_mla"
+    LMCACHE = "lmcache"
 
 
 class DTypeName(StrEnum):

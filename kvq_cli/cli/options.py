@@ -30,6 +30,13 @@ Output: TypeAlias = Annotated[
 Force: TypeAlias = Annotated[
     bool, typer.Option("-f", "--force", help="Replace outputs; binary to a terminal.")
 ]
+Meta: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--meta", help="KEY=VALUE that the capture lacks, such as kv_heads=8."),
+]
+Layout: TypeAlias = Annotated[
+    str | None, typer.Option("--layout", help="Layout of the capture.", show_default=False)
+]
 Threads: TypeAlias = Annotated[
     int,
     typer.Option(
@@ -65,6 +72,17 @@ class Common:
     progress: bool = True
     color: Color = Color.AUTO
     fail_fast: bool = False
+
+
+def told(pairs: list[str] | None) -> dict[str, str]:
+    """What --meta says of captures."""
+    meta = {}
+    for pair in pairs or []:
+        key, equals, text = pair.partition("=")
+        if not equals or not key or not text:
+            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
+        meta[key] = text
+    return meta
 
 
 def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool) -> list[str]:

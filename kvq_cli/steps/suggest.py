@@ -24,7 +24,7 @@ from kvq_cli.record import record
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.choose import choose_profiles
 from kvq_cli.steps.encode import Encoder, batches
-from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.facts import check_rows, shapes_of
 from kvq_cli.steps.plan import PagePlan, Plan, make_plan
 from kvq_cli.steps.reports import SuggestReport
 from kvq_cli.steps.work import Progress, in_order, workers
@@ -63,6 +63,7 @@ def suggested(
     progress: Progress,
 ) -> SuggestReport:
     """All candidates, the smallest first."""
+    check_rows(capture)
     layers = sampled([layer.layer for layer in capture.layers], sample)
     budget = replace(budget, on_violation=Fallback.KEEP_RAW)
     profiles = list(candidates(budget))
