@@ -94,9 +94,7 @@ def _alone(layers: Layers, told: Mapping[str, str]) -> str | None:
         return None
     # Two tokens of the other layout look alike, but for heads and channels.
     heads, channels = count_of(told, "kv_heads"), count_of(told, "head_dim")
-    fused = any(
-        heads in (None, shape[1]) and channels in (None, shape[2] / 2) for shape in shapes
-    )
+    fused = any(heads in (None, shape[1]) and channels in (None, shape[2] / 2) for shape in shapes)
     return None if fused else "vllm_split"
 
 

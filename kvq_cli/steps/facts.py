@@ -16,7 +16,14 @@ from kvq_cli.capture.facts import IDENTITY, Facts, facts_of, identity_of
 from kvq_cli.capture.layout import Capture, LayerShape
 from kvq_cli.contract.difference import differing_fields
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
-from kvq_cli.errors import CaptureError, ExpectationError, FileError, ProfileError, UsageError, reason
+from kvq_cli.errors import (
+    CaptureError,
+    ExpectationError,
+    FileError,
+    ProfileError,
+    UsageError,
+    reason,
+)
 from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
