@@ -55,8 +55,15 @@ def calibrate(
         found = calibrated(capture, threads, progress)
     if budget is None:
         return found
-    terms = {"queries": queries, "sample": sample, "threads": threads}
-    best = suggest(source, budget, layout=layout, meta=meta, **terms)
+    best = suggest(
+        source,
+        budget,
+        meta=meta,
+        layout=layout,
+        queries=queries,
+        sample=sample,
+        threads=threads,
+    )
     bits = best.bits_per_element
     return replace(found, profile=str(best.profile["name"]), bits_per_element=bits)
 

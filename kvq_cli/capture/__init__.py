@@ -32,6 +32,7 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "vllm_dump": vllm_dump.ADAPTER,
     "vllm": vllm_dump.FUSED,
     "vllm_split": vllm_dump.SPLIT,
+    "vllm_cpu": vllm_dump.PACKED,
     "vllm_mla": vllm_dump.LATENT,
     "lmcache": lmcache.ADAPTER,
 }

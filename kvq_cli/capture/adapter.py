@@ -40,4 +40,5 @@ class Adapter:
     folder: bool = False  # it is written as a folder
     named: bool = False  # it is only tried where the user names it
     rewritten: bool = False  # a slice is arranged anew, not cut tensor by tensor
+    renumbers: bool = False  # layers are counted from 0 where it is written
     own: Callable[[str], bool] | None = None  # names of tensors that other layouts do not take

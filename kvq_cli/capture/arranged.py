@@ -58,16 +58,25 @@ class NewTensor:
     layers: tuple[int, ...]
     shape: RowShape
     file: str | None = None
+    order: str | None = None  # the axes of its elements, where dimensions do not tell them
+    splits: Mapping[str, int] = field(default_factory=dict)  # lengths of t, u and d
 
     @property
     def lengths(self) -> dict[str, int]:
-        found = self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
-        return {letter: found[letter] for letter in self.axes if letter != ","}
+        """Of each letter of the binding's axes."""
+        found = self._whole() | self.splits
+        found["T"] //= found.get("t", 1) * found.get("u", 1)
+        found["D"] //= found.get("d", 1)
+        return {letter: found[letter] for letter in self.order or self.axes if letter != ","}
 
     @property
     def dimensions(self) -> tuple[int, ...]:
         groups = self.axes.split(",") if "," in self.axes else self.axes
-        return tuple(math.prod(self.lengths[letter] for letter in group) for group in groups)
+        whole = self._whole()
+        return tuple(math.prod(whole[letter] for letter in group) for group in groups)
+
+    def _whole(self) -> dict[str, int]:
+        return self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
 
 
 @record
@@ -133,7 +142,8 @@ def _file(name: str | None, tensors: Sequence[Named], arranged: Arranged) -> Fil
 def binding_in(files: Files, new: NewTensor) -> Binding:
     """Where the files have the rows of a new tensor, its layers counted from 0."""
     tensor = files.tensor(new.name, new.file)
-    return Binding(tensor, new.roles, new.axes.replace(",", ""), new.lengths)
+    axes = new.order or new.axes.replace(",", "")
+    return Binding(tensor, new.roles, axes, new.lengths)
 
 
 def one_shape(cache: Cache, role: Role) -> tuple[tuple[int, ...], RowShape] | None:

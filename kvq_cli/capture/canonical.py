@@ -44,4 +44,4 @@ def arrange(cache: Cache, metadata: Mapping[str, str]) -> Arranged:
     return Arranged(tuple(tensors), metadata=metadata)
 
 
-ADAPTER = Adapter(recognise, arrange)
+ADAPTER = Adapter(recognise, arrange, renumbers=True)

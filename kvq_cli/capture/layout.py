@@ -146,7 +146,9 @@ def _layer_shape(layer: int, batches: Mapping[Role, int], roles: ByRole) -> Laye
 
 
 def _doubts(found: Found) -> list[str]:
-    return [f"kept as it is, which only a lossless profile can: {found.doubt}"][: bool(found.doubt)]
+    """What becomes of a capture in doubt."""
+    why = found.doubt
+    return [f"kept as it is, which only a lossless profile can: {why}"] if why else []
 
 
 def _notes(layers: Iterable[LayerShape], left: Iterable[Tensor]) -> list[str]:

@@ -61,4 +61,4 @@ def arrange(cache: Cache, metadata: Mapping[str, str]) -> Arranged:
     return Arranged((tensor,), metadata=told, members=MEMBERS, header=HEADER)
 
 
-ADAPTER: Final = Adapter(recognise, arrange, rewritten=True)
+ADAPTER: Final = Adapter(recognise, arrange, rewritten=True, renumbers=True)

@@ -1,15 +1,22 @@
 """vllm: what the files of a vLLM dump hold, where it is known, and how they are written.
 
-Spec: formats/capture.md, sections "vllm", "vllm_split" and "vllm_mla".
+Spec: formats/capture.md, section "vllm" and those behind it.
 
     vllm         [tokens, kv_heads, 2 · head_dim]      keys, then values, of each head
     vllm_split   [2, tokens, kv_heads · head_dim]      heads are not told
+    vllm_cpu     [tokens, kv_heads, 2 · head_dim]      but packed, see below
     vllm_mla     [tokens, channels]                    latents, which are neither
+
+The CPU backend has a buffer for each head and block of tokens: keys as [head_dim, block], then
+values as [block, head_dim]. Its rows of 2 · head_dim elements lie in the file as if each were
+a token's. So block must divide 2 · head_dim, and a row holds 2 tokens of values, or
+2 · head_dim / block channels of keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from kvq_cli.capture.adapter import Found
@@ -23,6 +30,8 @@ TENSOR: Final = "kv_cache"
 FILE: Final = "model.layers.{}.self_attn.attn.safetensors"
 BOTH: Final = (Role.KEY, Role.VALUE)
 FUSED, SPLIT, LATENT = "T,H,RD", "R,T,HD", "TD"
+PACKED: Final = "TRDHdtu,TRtHuDd"
+BLOCK: Final = 128  # where nobody tells
 
 Layers: TypeAlias = Sequence[tuple[int, Tensor]]  # numbers, and the tensor of each
 Reader: TypeAlias = Callable[[Layers, Mapping[str, str]], Found | None]
@@ -43,6 +52,30 @@ def read_split(layers: Layers, told: Mapping[str, str]) -> Found | None:
         doubt = f"{sizes} channels of all heads are not those of kv_heads or head_dim as told"
         return Found((), doubt=doubt)
     return found
+
+
+def read_packed(layers: Layers, told: Mapping[str, str]) -> Found | None:
+    block = count_of(told, "block_size") or BLOCK
+    found = []
+    for layer, tensor in layers:
+        binding = bound(tensor, BOTH, FUSED, layer, R=2)
+        if binding is None:
+            return None
+        splits = _splits(block, binding.length("T"), binding.length("D"))
+        if splits is None:
+            size = f"{binding.length('T')} tokens of head_dim {binding.length('D')}"
+            doubt = f"blocks of {block} tokens do not fit {size}; say --meta block_size=N"
+            return Found((), doubt=doubt)
+        found.append(replace(binding, axes=PACKED, lengths={**binding.lengths, **splits}))
+    return Found(tuple(found))
+
+
+def _splits(block: int, tokens: int, channels: int) -> dict[str, int] | None:
+    """The lengths of T, t, u, D and d; None where rows would not hold whole numbers of them."""
+    if tokens % block or block % 2 or 2 * channels % block:
+        return None
+    half = block // 2  # rows of keys, and rows of values
+    return {"T": tokens // block, "t": half, "u": 2, "D": half, "d": channels // half}
 
 
 def read_latent(layers: Layers, told: Mapping[str, str]) -> Found | None:
@@ -73,6 +106,20 @@ def arrange_split(cache: Cache, metadata: Mapping[str, str]) -> Arranged:
         raise CannotHoldError(f"needs one head_dim, here are {sorted(channels)}")
     told = {"layout": "vllm_split", "head_dim": str(channels.pop())}
     return _files(cache, SPLIT, {**metadata, **told})
+
+
+def arrange_packed(cache: Cache, metadata: Mapping[str, str]) -> Arranged:
+    _check_batch(cache)
+    tensors = []
+    for layer, shape in both_roles(cache).items():
+        splits = _splits(BLOCK, shape.tokens, shape.channels)
+        if splits is None:
+            size = f"{shape.tokens} tokens of head_dim {shape.channels}"
+            raise CannotHoldError(f"has blocks of {BLOCK} tokens, which do not fit {size}")
+        file, parts = FILE.format(layer), {letter: splits[letter] for letter in "tud"}
+        tensors.append(NewTensor(TENSOR, BOTH, FUSED, (layer,), shape, file, PACKED, parts))
+    told = {"layout": "vllm_cpu", "block_size": str(BLOCK)}
+    return Arranged(tuple(tensors), metadata={**metadata, **told})
 
 
 def arrange_latent(cache: Cache, metadata: Mapping[str, str]) -> Arranged:

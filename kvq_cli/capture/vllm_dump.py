@@ -30,6 +30,7 @@ LAYER: Final = re.compile(r"(?<![0-9A-Za-z])layers\.(0|[1-9][0-9]{0,5})\.")
 READERS: Final[Mapping[str, Reader]] = {
     "vllm": vllm.read_fused,
     "vllm_split": vllm.read_split,
+    "vllm_cpu": vllm.read_packed,
     "vllm_mla": vllm.read_latent,
 }
 
@@ -75,8 +76,10 @@ def _check_one(folders: list[str]) -> None:
 def recognise(files: Files) -> Found | None:
     """The layout that the metadata names or that alone fits the shapes, or a doubt."""
     dump = dump_of(files)
-    if dump is None or dump.doubt:
-        return dump and Found((), doubt=dump.doubt)
+    if dump is None:
+        return None
+    if dump.doubt:
+        return Found((), doubt=dump.doubt)
     name = files.metadata.get("layout", "")
     if name not in READERS:
         name = _alone(dump.layers, files.metadata) or ""
@@ -112,8 +115,10 @@ def _choices(layers: Layers) -> str:
 def _named(name: str, files: Files) -> Found | None:
     """What the named layout makes of a dump."""
     dump = dump_of(files)
-    if dump is None or dump.doubt:
-        return dump and Found((), doubt=dump.doubt)
+    if dump is None:
+        return None
+    if dump.doubt:
+        return Found((), doubt=dump.doubt)
     return READERS[name](dump.layers, files.metadata)
 
 
@@ -124,4 +129,5 @@ def _adapter(name: str, arrange: Arranger) -> Adapter:
 ADAPTER: Final = Adapter(recognise)
 FUSED: Final = _adapter("vllm", vllm.arrange_fused)
 SPLIT: Final = _adapter("vllm_split", vllm.arrange_split)
+PACKED: Final = _adapter("vllm_cpu", vllm.arrange_packed)
 LATENT: Final = _adapter("vllm_mla", vllm.arrange_latent)

@@ -33,6 +33,7 @@ class LayoutName(StrEnum):
     HF = "hf"
     VLLM = "vllm"
     VLLM_SPLIT = "vllm_split"
+    VLLM_CPU = "vllm_cpu"
     VLLM_MLA = "vllm_mla"
     LMCACHE = "lmcache"
 

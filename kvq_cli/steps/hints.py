@@ -44,7 +44,7 @@ def _lengths(capture: Capture, key: str) -> Iterator[int]:
         sizes = (each for layer in capture.layers for each in (layer.key, layer.value))
         yield from (each[0] for each in sizes if each is not None)
     else:
-        yield from (each.length("t") for each in capture.bindings if "t" in each.axes)
+        yield from (each.block for each in capture.bindings if each.block > 1)
 
 
 def hints_of(manifest: Manifest) -> tuple[str | None, dict[str, str]]:
@@ -52,6 +52,7 @@ def hints_of(manifest: Manifest) -> tuple[str | None, dict[str, str]]:
     layout = manifest.layout if manifest.layout in ADAPTERS else None
     heads = {part.kv_heads for part in manifest.parts}
     channels = {shape.head_dim for part in manifest.parts for shape in part.roles.values()}
-    blocks = {each.rows.length("t") for each in manifest.tensors if each.rows is not None}
+    rows = [each.rows for each in manifest.tensors if each.rows is not None]
+    blocks = {each.room // each.length("T") for each in rows}
     found = zip(HINTS, (heads, channels, blocks - {1}), strict=True)
     return layout, {key: str(*each) for key, each in found if len(each) == 1}

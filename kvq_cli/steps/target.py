@@ -188,11 +188,12 @@ def _metadata(
 ) -> dict[str, str]:
     stale = {*STALE, *(STALE_HEADS if selection.cuts_heads else ())}
     if layout != SOURCE:
-        stale.add("layout")  # a slice keeps the axes that it spells out
+        stale |= {"layout", "block_size"}  # a slice keeps the axes that it spells out
     kept = {key: text for key, text in metadata.items() if key not in stale}
     found = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
     layers = sorted(found)
-    renumbered = layout == "canonical" and layers != list(range(len(layers)))
+    adapter = ADAPTERS.get(manifest.layout if layout == SOURCE else layout)
+    renumbered = bool(adapter and adapter.renumbers) and layers != list(range(len(layers)))
     if renumbered or (selection.cuts_layers and layout != "hf"):
         kept["layer_indices"] = jsontext.canonical(layers)
     return kept
