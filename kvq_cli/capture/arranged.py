@@ -64,7 +64,7 @@ class NewTensor:
     @property
     def lengths(self) -> dict[str, int]:
         """Of each letter of the binding's axes."""
-        found = self._whole() | self.splits
+        found = {**self._whole(), **self.splits}
         found["T"] //= found.get("t", 1) * found.get("u", 1)
         found["D"] //= found.get("d", 1)
         return {letter: found[letter] for letter in self.order or self.axes if letter != ","}

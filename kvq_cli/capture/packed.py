@@ -65,12 +65,12 @@ def _size(slab: Slab) -> int:
     return math.prod(length for _, length in slab.inner) * slab.dtype.size
 
 
-def _rows(slab: Slab, data: bytearray) -> NDArray[Any]:
+def _rows(slab: Slab, data: bytearray | memoryview) -> NDArray[Any]:
     """The rows of a block, (heads, tokens, channels), in memory of their own."""
     return _places(slab, data).copy().reshape(slab.heads, slab.block, slab.channels)
 
 
-def _places(slab: Slab, data: bytearray) -> NDArray[Any]:
+def _places(slab: Slab, data: bytearray | memoryview) -> NDArray[Any]:
     """The elements of a block where they lie, their axes as in LETTERS."""
     order = [letter for letter, _ in slab.inner]
     missing = [letter for letter in LETTERS if letter not in order]
