@@ -103,6 +103,9 @@ def _check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
         if 0 in binding.tensor.shape:
             found = f"shape {list(binding.tensor.shape)} holds nothing"
             raise CaptureError("E206", found, label)
+        if binding.layers.stop > MAX_SLABS:
+            found = f"layer {binding.layers.stop - 1}, numbers are below {MAX_SLABS}"
+            raise CaptureError("E207", found, label)
         slabs += binding.length("B") * binding.length("L")
         if slabs > MAX_SLABS:
             raise CaptureError(

@@ -94,8 +94,10 @@ def _filled(files: Files, fds: list[int]) -> Sink:
 def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterator[_Folder]:
     if path == STDOUT:
         raise FileError("E105", "a folder is not written to standard output; name it with -o")
-    if not (force and path.is_dir() and not path.is_symlink()):
+    if not path.is_dir() or path.is_symlink():
         check_output(path, force=force, inputs=inputs)
+    elif not force:
+        raise _exists(path)
     try:
         root = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
         try:
@@ -113,6 +115,10 @@ def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterat
         raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
 
 
+def _exists(path: Path) -> FileError:
+    return FileError("E103", f"output {path} exists; use --force to replace it")
+
+
 def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
     umask = os.umask(0)
     os.umask(umask)
@@ -125,7 +131,7 @@ def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
         # An empty folder of that name is what a rename may replace, and only one can make it.
         path.mkdir()
     except FileExistsError as error:
-        raise FileError("E103", f"output {path} exists; use --force to replace it") from error
+        raise _exists(path) from error
     root.rename(path)
     sync_folder(path.parent)
     if old is not None:
