@@ -83,6 +83,11 @@ class Container:
             for (file, name), bits in self.tensors.items()
         }
 
+    def files(self) -> dict[str, bytes]:
+        """All source files by name; one file has the name ""."""
+        names = [one["name"] or "" for one in sources(self.header)]
+        return {name: self.source(number) for number, name in enumerate(names)}
+
     def source(self, file: int = 0) -> bytes:
         """A source file; the original, byte for byte, if every codec is lossless."""
         mine = (bits for (number, _), bits in self.tensors.items() if number == file)

@@ -33,13 +33,18 @@ def raw_safetensors(header: str | bytes, data: int | bytes = 0, length: int | No
 def safetensors_bytes(
     tensors: Mapping[str, tuple[str, Sequence[int], bytes]],
     metadata: Mapping[str, str] | None = None,
+    more: Mapping[str, Mapping[str, object]] | None = None,
 ) -> bytes:
-    """Tensors in the given order, one after the other, header padded to 8."""
+    """Tensors in the given order, one after the other, header padded to 8.
+
+    `more` are further members of entries, by tensor.
+    """
     members: dict[str, object] = {} if metadata is None else {"__metadata__": dict(metadata)}
     at = 0
     for name, (dtype, shape, data) in tensors.items():
         offsets = [at, at + len(data)]
-        members[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets}
+        entry = {"dtype": dtype, "shape": list(shape), "data_offsets": offsets}
+        members[name] = entry | dict((more or {}).get(name, {}))
         at += len(data)
     text = json.dumps(members).encode()
     text += b" " * (-len(text) % 8)
