@@ -15,7 +15,8 @@ from kvq_cli.cli.targets import output_for
 EXAMPLES = """\b
 Examples:
   kvq compress cache.safetensors
-  kvq compress dumps/*.safetensors --profile int8 -o packed/"""
+  kvq compress dumps/*.safetensors --profile int8 -o packed/
+  kvq compress vllm-dump/ --layout vllm --profile int8"""
 
 
 def compress(
