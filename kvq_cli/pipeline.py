@@ -37,6 +37,7 @@ from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
@@ -149,19 +150,24 @@ def decompress(
     selection: Selection | None = None,
     layout: str = "source",
     dtype: DType | None = None,
+    identity: Mapping[str, str] | None = None,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
 ) -> reports.DecompressReport:
     """Restore a file or folder; unsliced, in its own layout and dtype, the original one.
 
-    `then` are containers that continue it, each the one before: their tokens are joined.
+    `then` are containers that continue it, each the one before: their tokens are joined. One
+    of another identity than the expected one is refused before anything is written.
     """
+    check_keys(identity or {})
     path, wanted = Path(source), selection or Selection()
     out = Path(target) if target is not None else default_restored(path)
     paths = (path, *map(Path, then))
     with ExitStack() as stack:
         chain = open_chain(paths, stack)
+        for reader in chain:
+            check_identity(reader.manifest, identity or {})
         joining = Joining([reader.manifest for reader in chain], wanted, layout, dtype)
         folder = is_folder(joining.manifest, layout)
         placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=paths))
@@ -200,6 +206,8 @@ def verify(
         raise UsageError("E101", "--quick reads no pages, so there is nothing to compare")
     if queries and not against:
         raise UsageError("E101", "--queries measures again, which needs --against")
+    expected = expected or expect.Expected()
+    check_keys(expected.identity)
     further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
@@ -216,7 +224,7 @@ def verify(
             worst, broken, notes = held_to_budgets(
                 reader, compared, capture, further, queries, threads, progress
             )
-        broken += expect.find_broken(reader.manifest, end, expected or expect.Expected())
+        broken += expect.find_broken(reader.manifest, end, expected)
         return reports.VerifyReport(
             path=str(path),
             pages=end.pages,

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, vllm_dump
+from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, mlx, mlx_031, vllm_dump
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
+from kvq_cli.capture.foreign import refuse_weights
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture, bind
 from kvq_cli.capture.source import Source
@@ -29,6 +30,8 @@ __all__ = ["ADAPTERS", "Capture", "Source", "open_capture", "open_source"]
 ADAPTERS: Final[Mapping[str, Adapter]] = {
     "canonical": canonical.ADAPTER,
     "hf": hf.ADAPTER,
+    "mlx": mlx.ADAPTER,
+    "mlx-0.31": mlx_031.ADAPTER,
     "vllm_dump": vllm_dump.ADAPTER,
     "vllm": vllm_dump.FUSED,
     "vllm_split": vllm_dump.SPLIT,
@@ -81,6 +84,7 @@ def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")
+    refuse_weights(tensor.name for tensor in files.tensors)
     tensors = [f'"{shown(files.label(tensor))}" {list(tensor.shape)}' for tensor in files.tensors]
     listed = ", ".join(tensors[:MAX_LISTED]) or "none"
     rest = len(tensors) - MAX_LISTED

@@ -58,6 +58,7 @@ class NewTensor:
     layers: tuple[int, ...]
     shape: RowShape
     file: str | None = None
+    room: int | None = None  # for more tokens, which are zeros
     order: str | None = None  # the axes of its elements, where dimensions do not tell them
     splits: Mapping[str, int] = field(default_factory=dict)  # lengths of t, u and d
 
@@ -76,7 +77,8 @@ class NewTensor:
         return tuple(math.prod(whole[letter] for letter in group) for group in groups)
 
     def _whole(self) -> dict[str, int]:
-        return self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
+        found = self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
+        return found | {"T": self.room or found["T"]}
 
 
 @record
@@ -143,7 +145,7 @@ def binding_in(files: Files, new: NewTensor) -> Binding:
     """Where the files have the rows of a new tensor, its layers counted from 0."""
     tensor = files.tensor(new.name, new.file)
     axes = new.order or new.axes.replace(",", "")
-    return Binding(tensor, new.roles, axes, new.lengths)
+    return Binding(tensor, new.roles, axes, new.lengths, stored=new.shape.tokens)
 
 
 def one_shape(cache: Cache, role: Role) -> tuple[tuple[int, ...], RowShape] | None:

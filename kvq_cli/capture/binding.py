@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Final
+from typing import Final, TypeAlias
 
 from kvq_cli.capture.header import Tensor
 from kvq_cli.capture.slab import Slab
@@ -22,6 +22,14 @@ from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
 LETTERS: Final = "BLRHTtuDd"
+INTEGERS: Final = {"I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"}
+
+Number: TypeAlias = Tensor | int  # an integer, or a tensor of one
+
+
+def is_number(tensor: Tensor) -> bool:
+    """Whether it holds one integer, which is read when the capture is opened."""
+    return tensor.dtype in INTEGERS and math.prod(tensor.shape) == 1
 
 
 @record
@@ -35,7 +43,7 @@ class Binding:
     first_layer: int = 0
     first_head: int = 0
     stored: int | None = None  # tokens that count; the others are zeros; None: all
-    count: Tensor | None = field(default=None, compare=False)  # an integer that tells `stored`
+    count: Number | None = field(default=None, compare=False)  # that tells `stored`
 
     def length(self, letter: str) -> int:
         return self.lengths.get(letter, 1)

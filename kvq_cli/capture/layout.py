@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, Self, TypeAlias
 
-from kvq_cli.capture.adapter import Found
+from kvq_cli.capture.adapter import Found, Told
 from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.facts import Facts, facts_of, identity_of
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.header import Tensor, shown
-from kvq_cli.capture.rows import Slabs, joined, settled
+from kvq_cli.capture.rows import Slabs, joined, number, settled
 from kvq_cli.capture.slab import Slab
 from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError
@@ -73,7 +73,7 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
     _check_bindings(files, found.bindings)
     taken = [each for each in found.bindings if each.tensor.dtype in QUANTISABLE]
     left = tuple(each.tensor for each in found.bindings if each.tensor.dtype not in QUANTISABLE)
-    taken = [settled(source, each) for each in taken]
+    taken, told_notes = settled(source, taken)
     slabs = joined(files, taken)
     layers = _layers(slabs)
     told = {**files.metadata, **found.identity}
@@ -92,8 +92,21 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
         doubt=found.doubt,
         facts=facts,
         identity=identity,
-        notes=(*found.notes, *_doubts(found), *_notes(layers, left), *fact_notes, *identity_notes),
+        notes=(
+            *(_said(source, each) for each in found.notes),
+            *_doubts(found),
+            *told_notes,
+            *_notes(layers, left),
+            *fact_notes,
+            *identity_notes,
+        ),
     )
+
+
+def _said(source: Source, note: str | Told) -> str:
+    if isinstance(note, str):
+        return note
+    return note.text.format(*(number(source, each) for each in note.numbers))
 
 
 def _check_bindings(files: Files, bindings: Iterable[Binding]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.capture.binding import Binding, slabs_of
+from kvq_cli.capture.binding import INTEGERS, Binding, Number, slabs_of
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.header import Tensor, shown
 from kvq_cli.capture.slab import Slab, read_rows
@@ -20,29 +20,71 @@ from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError
 from kvq_cli.words import Role
 
-COUNTS: Final = {"I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"}
 PIECE: Final = 1 << 12  # tokens looked at together
+# What became of counts: how many layers of how many, and the first of them.
+WHOLE: Final = ""  # of which there is nothing to tell
+PADDED: Final = (
+    "{} of {} layers have room for more tokens than they count ({}); what lies behind is zeros, "
+    "which are not stored, though a ratio counts them"
+)
+WINDOW: Final = (
+    "{} of {} layers counted more tokens than they hold ({}): they keep a window of the text, "
+    "perhaps rotated. Tokens are taken as they lie, so places are not positions, and attention "
+    "of causal queries over them is not to be trusted"
+)
+NOTHING: Final = "{} of {} layers count no tokens ({}): all that they hold are taken"
+BEHIND: Final = (
+    "{} of {} layers count fewer tokens than they hold ({}), and not all that lies behind is "
+    "zero: all are taken"
+)
 
+Group: TypeAlias = tuple[range, Number | None]  # the layers of bindings, and their count
 Slabs: TypeAlias = Mapping[tuple[Role, int, int], Slab]  # by role, batch entry, layer
 
 
-def settled(source: Source, binding: Binding) -> Binding:
-    """The binding with as many tokens as its count says, if those behind are all zeros.
+def settled(source: Source, bindings: Sequence[Binding]) -> tuple[list[Binding], list[str]]:
+    """The bindings with as many tokens as their counts say, if those behind are all zeros.
 
-    Else every token counts: what is behind them would be lost.
+    Else every token counts: what is behind them would be lost. The keys and the values of a
+    layer go together. The notes tell which counts were not believed.
     """
-    if binding.count is None:
-        return binding
-    stored = _told(source, binding.count)
-    if not 0 < stored < binding.tokens or not _only_zeros(source, binding, stored):
-        return replace(binding, count=None)
-    return replace(binding, stored=stored, count=None)
+    groups: dict[Group, list[Binding]] = {}
+    for each in bindings:
+        groups.setdefault((each.layers, each.count), []).append(each)
+    stored: dict[Group, int] = {}
+    cases: dict[str, list[str]] = {}
+    for (layers, count), group in groups.items():
+        if count is not None:
+            told, room = number(source, count), max(each.tokens for each in group)
+            what = _made_of(source, group, told, room)
+            cases.setdefault(what, []).append(f"layer {layers[0]}: {told}, room {room}")
+            if what in (WHOLE, PADDED):
+                stored[layers, count] = told
+    taken = [
+        replace(each, count=None, stored=stored.get((each.layers, each.count))) for each in bindings
+    ]
+    notes = [what.format(len(each), len(groups), each[0]) for what, each in cases.items()]
+    return taken, list(filter(None, notes))
 
 
-def _told(source: Source, tensor: Tensor) -> int:
-    data = bytearray(tensor.nbytes)
-    source.read_into(tensor.start, data)
-    return int(np.frombuffer(data, COUNTS[tensor.dtype])[0])
+def _made_of(source: Source, group: Sequence[Binding], told: int, room: int) -> str:
+    """What became of the count of a layer."""
+    if told > min(each.tokens for each in group):
+        return WINDOW
+    if told < 1:
+        return NOTHING
+    if told == room:
+        return WHOLE
+    return PADDED if all(_only_zeros(source, each, told) for each in group) else BEHIND
+
+
+def number(source: Source, told: Number) -> int:
+    """An integer of the capture; one that no tensor holds is itself."""
+    if isinstance(told, int):
+        return told
+    data = bytearray(told.nbytes)
+    source.read_into(told.start, data)
+    return int(np.frombuffer(data, INTEGERS[told.dtype])[0])
 
 
 def _only_zeros(source: Source, binding: Binding, start: int) -> bool:

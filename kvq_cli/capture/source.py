@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Self, TypeAlias
 
 from kvq_cli.capture.files import Files, one_file
-from kvq_cli.capture.header import LENGTH_SIZE, Header, header_size, parse_header, shown
+from kvq_cli.capture.foreign import HEAD, refuse_foreign
+from kvq_cli.capture.header import Header, header_size, parse_header, shown
 from kvq_cli.errors import CaptureError, FileError
 
 Writable: TypeAlias = bytearray | memoryview
@@ -90,8 +91,9 @@ class Source:
 
     def _read_header(self) -> Header:
         file_size = os.fstat(self._fd).st_size
-        prefix = bytearray(min(LENGTH_SIZE, file_size))
+        prefix = bytearray(min(HEAD, file_size))
         self.read_into(0, prefix)
+        refuse_foreign(bytes(prefix), self.path)
         raw = bytearray(header_size(bytes(prefix), file_size))
         self.read_into(0, raw)
         return parse_header(bytes(raw), file_size)

@@ -117,7 +117,9 @@ def arrange_packed(cache: Cache, metadata: Mapping[str, str]) -> Arranged:
             size = f"{shape.tokens} tokens of head_dim {shape.channels}"
             raise CannotHoldError(f"has blocks of {BLOCK} tokens, which do not fit {size}")
         file, parts = FILE.format(layer), {letter: splits[letter] for letter in "tud"}
-        tensors.append(NewTensor(TENSOR, BOTH, FUSED, (layer,), shape, file, PACKED, parts))
+        tensors.append(
+            NewTensor(TENSOR, BOTH, FUSED, (layer,), shape, file, order=PACKED, splits=parts)
+        )
     told = {"layout": "vllm_cpu", "block_size": str(BLOCK)}
     return Arranged(tuple(tensors), metadata={**metadata, **told})
 

@@ -71,7 +71,12 @@ def bind(
 
     terms = Terms(block, size, seed, axis, page_tokens, first_raw, last_raw, fallback, name)
     profile = bind_profile(
-        capture, Role[role.name], terms, meta=options.told(meta), shape=shape, layout=layout
+        capture,
+        Role[role.name],
+        terms,
+        meta=options.key_values("--meta", meta),
+        shape=shape,
+        layout=layout,
     )
     text = jsonlib.dumps(_json(profile), indent=2) + "\n"
     if output is None:

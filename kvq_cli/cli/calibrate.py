@@ -45,7 +45,7 @@ def calibrate(
         raise UsageError("E101", "--queries and --sample are for --budget")
     found = advice.calibrate(
         capture,
-        meta=options.told(meta),
+        meta=options.key_values("--meta", meta),
         layout=layout,
         budget=budget,
         queries=queries,

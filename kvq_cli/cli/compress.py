@@ -71,7 +71,7 @@ def compress(
     )
     names = options.input_names(inputs, files_from, null=null)
     to = output_for(names, output, default_target)
-    told = options.told(meta)
+    told = options.key_values("--meta", meta)
 
     def story(name: str) -> Any:
         return pipeline.compress(

@@ -15,6 +15,7 @@ from kvq_cli.cli.targets import output_for
 EXAMPLES = """\b
 Examples:
   kvq decompress cache.safetensors.kvq
+  kvq decompress cache.kvq --expect model=org/name --expect dtype=f16
   kvq decompress cache.kvq --layers 0:4 --tokens -128: --dtype f32 -o tail.safetensors"""
 
 
@@ -31,6 +32,8 @@ class LayoutName(StrEnum):
     SOURCE = "source"
     CANONICAL = "canonical"
     HF = "hf"
+    MLX = "mlx"
+    MLX_031 = "mlx-0.31"
     VLLM = "vllm"
     VLLM_SPLIT = "vllm_split"
     VLLM_CPU = "vllm_cpu"
@@ -61,6 +64,7 @@ def decompress(
     dtype: Annotated[
         DTypeName, typer.Option("--dtype", help="Element type of keys and values.")
     ] = DTypeName.SOURCE,
+    expect: options.Expect = None,
     output: options.Output = None,
     force: options.Force = False,
     threads: options.Threads = 0,
@@ -79,6 +83,7 @@ def decompress(
 
     A container that continues the one before it is joined to it."""
     from kvq_cli import pipeline
+    from kvq_cli.steps.identity import check_keys
     from kvq_cli.steps.inputs import default_restored
     from kvq_cli.steps.joining import grouped
     from kvq_cli.steps.select import Selection, parse_choice
@@ -90,6 +95,8 @@ def decompress(
     groups = grouped(options.input_names(inputs, files_from, null=null))
     names = list(groups)
     to = output_for(names, output, default_restored)
+    wanted = options.key_values("--expect", expect)
+    check_keys(wanted)
     selection = Selection(
         roles=tuple(Role) if role is None else (Role[role.name],),
         chosen_layers=parse_choice(layers, "layer"),
@@ -105,6 +112,7 @@ def decompress(
             selection=selection,
             layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
+            identity=wanted,
             threads=threads,
             force=force,
             progress=render.progress(common, name),

@@ -52,7 +52,7 @@ def inspect(
 
     common = options.Common("inspect", json, ndjson, quiet, color=color, fail_fast=fail_fast)
     names = options.input_names(inputs, files_from, null=null)
-    told = options.told(meta)
+    told = options.key_values("--meta", meta)
 
     def human(report: Mapping[str, Any]) -> None:
         if sums:

@@ -55,6 +55,10 @@ FailFast: TypeAlias = Annotated[
 FilesFrom: TypeAlias = Annotated[
     str | None, typer.Option("--files-from", help="Read input names from a file; - is stdin.")
 ]
+Expect: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--expect", help="KEY=VALUE it must say, such as model=NAME or kv_heads=8."),
+]
 Nul: TypeAlias = Annotated[
     bool, typer.Option("-0", "--null", help="Names in --files-from end with NUL.")
 ]
@@ -74,17 +78,6 @@ class Common:
     fail_fast: bool = False
 
 
-def told(pairs: list[str] | None) -> dict[str, str]:
-    """What --meta says of captures."""
-    meta = {}
-    for pair in pairs or []:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
-        meta[key] = text
-    return meta
-
-
 def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool) -> list[str]:
     """The inputs on the command line, then those in --files-from."""
     names = list(inputs or [])
@@ -99,6 +92,19 @@ def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool)
     if names.count("-") > 1:
         raise UsageError("E101", "standard input is named twice")
     return [name if name == "-" else file_name(name) for name in names]
+
+
+def key_values(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """What an option of KEY=VALUE says; only the first = counts, and a key is named once."""
+    told: dict[str, str] = {}
+    for pair in pairs or []:
+        key, _, text = pair.partition("=")
+        if not key or not text:
+            raise UsageError("E101", f"{option} {pair}: KEY=VALUE is expected")
+        if key in told:
+            raise UsageError("E101", f"{option} {key} is named twice")
+        told[key] = text
+    return told
 
 
 def file_name(name: str) -> str:

@@ -108,7 +108,7 @@ def stats(
 
     names = options.input_names(inputs, files_from, null=null)
     terms: dict[str, Any] = {
-        "meta": options.told(meta),
+        "meta": options.key_values("--meta", meta),
         "layout": layout,
         "queries": queries,
         "threads": threads,

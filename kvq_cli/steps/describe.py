@@ -189,6 +189,8 @@ def _capture(
         try:
             capture = told_capture(source, layout, meta)
         except CaptureError as error:
+            if error.error_id == "E209":
+                raise
             return {**common, "layout": None, "notes": [str(error)], "tensors": listed}
         parts = [
             {

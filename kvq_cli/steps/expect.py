@@ -1,11 +1,12 @@
-"""expect: what a container is held against: profile, shape, roots, size, and its capture.
+"""expect: what a container is held against: profile, shape, identity, roots, size, its capture.
 
 A broken expectation is not damage: the file is intact. All of them are found, not the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.chain import Link, check_follows, read_link
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
+from kvq_cli.steps.identity import difference
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.verdict import Quality
 from kvq_cli.words import Role
@@ -50,6 +52,7 @@ class Expected:
     max_bytes: int | None = None
     calibration: str | Path | None = None
     continues: str | Path | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator[Broken]:
@@ -58,6 +61,8 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         yield from _profile(manifest, source)
     for path in expected.shapes:
         yield from _shape(manifest, load_shape(Path(path)))
+    if differs := difference(manifest, expected.identity):
+        yield _broken("E809", differs)
     for word, wanted, found in (
         ("content_root", expected.content_root, end.content_root),
         ("file_root", expected.file_root, end.file_root),
@@ -70,7 +75,10 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
             yield _broken("E807", f"calibration is {named or 'none'}, expected {wanted}")
     if expected.continues is not None:
         yield from _continues(manifest, expected.continues)
-    size = end.file_length
+    yield from _size(manifest, end.file_length, expected)
+
+
+def _size(manifest: Manifest, size: int, expected: Expected) -> Iterator[Broken]:
     if expected.max_bytes is not None and size > expected.max_bytes:
         yield _broken("E804", f"{size} bytes, at most {expected.max_bytes} expected")
     ratio = manifest.source_bytes / size

@@ -19,13 +19,14 @@ from kvq_cli.capture.sink import Sink
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
 from kvq_cli.errors import KvqError
+from kvq_cli.steps.beside import SOURCE
 from kvq_cli.steps.chain import read_chain, read_link, starts, whole_manifest
 from kvq_cli.steps.inputs import open_reader
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import Placed
 from kvq_cli.steps.restore import Placer
 from kvq_cli.steps.select import Selection
-from kvq_cli.steps.target import SOURCE, Target, new_target, source_target
+from kvq_cli.steps.target import Target, new_target, source_target
 from kvq_cli.words import DType
 
 

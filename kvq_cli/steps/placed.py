@@ -94,10 +94,10 @@ def _filled(files: Files, fds: list[int]) -> Sink:
 def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterator[_Folder]:
     if path == STDOUT:
         raise FileError("E105", "a folder is not written to standard output; name it with -o")
-    if not path.is_dir() or path.is_symlink():
+    if not path.is_dir():
         check_output(path, force=force, inputs=inputs)
     elif not force:
-        raise _exists(path)
+        raise FileError("E103", f"output {path} exists; use --force to replace it")
     try:
         root = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
         try:
@@ -115,23 +115,19 @@ def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterat
         raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
 
 
-def _exists(path: Path) -> FileError:
-    return FileError("E103", f"output {path} exists; use --force to replace it")
-
-
 def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
     umask = os.umask(0)
     os.umask(umask)
     root.chmod(0o777 & ~umask)
     old = None
-    if force and path.is_dir():
+    if force and os.path.lexists(path):
         old = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
         path.rename(old / path.name)
     try:
         # An empty folder of that name is what a rename may replace, and only one can make it.
         path.mkdir()
     except FileExistsError as error:
-        raise _exists(path) from error
+        raise FileError("E103", f"output {path} exists; use --force to replace it") from error
     root.rename(path)
     sync_folder(path.parent)
     if old is not None:

@@ -13,13 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from kvq_cli import jsontext
 from kvq_cli.capture import ADAPTERS, recognised
 from kvq_cli.capture.arranged import (
     Arranged,
     Cache,
     CannotHoldError,
-    NewOther,
     RowShape,
     binding_in,
     files_of,
@@ -31,16 +29,13 @@ from kvq_cli.capture.slab import Slab
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import CaptureError, UsageError
 from kvq_cli.record import record
+from kvq_cli.steps.beside import SOURCE, check_place, metadata_of, others_of, written
 from kvq_cli.steps.cutting import cut_tensors
 from kvq_cli.steps.promised import binding_of
 from kvq_cli.steps.select import Selection
 from kvq_cli.words import DType, Role
 
-SOURCE: Final = "source"
 WRITTEN: Final = tuple(name for name, each in ADAPTERS.items() if each.arrange)
-# Metadata that a slice or another layout makes untrue.
-STALE: Final = ("tokens", "layers", "kv_heads", "dtype", "layer_indices")
-STALE_HEADS: Final = ("query_heads", "attention_kind")
 
 
 @record
@@ -79,10 +74,11 @@ def new_target(
     cache = _cache(manifest, selection, dtype)
     if not cache:
         raise UsageError("E101", "nothing is chosen: the container has no such keys or values")
-    metadata = _metadata(files.metadata, manifest, selection, layout)
+    metadata = metadata_of(files.metadata, manifest, selection, layout)
     arranged = _arranged(manifest, cache, metadata, layout)
     # Tensors that are not keys or values have no rows to select.
-    carried = _others(manifest, layout) if others and not selection.cuts else {}
+    carried = others_of(manifest, layout) if others and not selection.cuts else {}
+    check_place(manifest, layout, carried)
     arranged = replace(arranged, others=tuple(carried.values()))
     try:
         made = files_of(arranged)
@@ -127,7 +123,7 @@ def _arranged(
     own = ADAPTERS.get(manifest.layout)
     if layout == SOURCE and not (own and own.rewritten):
         return cut_tensors(manifest, cache, metadata)
-    name = manifest.layout if layout == SOURCE else layout
+    name = written(manifest, layout)
     arrange = ADAPTERS[name].arrange
     if arrange is None:
         raise UsageError("E101", f"layout {name} is not written")
@@ -139,23 +135,6 @@ def _arranged(
             "E101",
             f"layout {name} {error}; choose with --layers or --role, or take --layout {others}",
         ) from error
-
-
-def _others(manifest: Manifest, layout: str) -> dict[int, NewOther]:
-    """Tensors that are not stored as pages, by number: those of the source's own files."""
-    names = manifest.files
-    adapter = ADAPTERS.get(manifest.layout)
-    own = adapter.own if adapter and (layout != SOURCE or adapter.rewritten) else None
-    return {
-        at: NewOther(
-            each.name,
-            each.dtype,
-            each.shape,
-            names[each.file].name if names and layout == SOURCE else None,
-        )
-        for at, each in enumerate(manifest.tensors)
-        if each.rows is None and not (own and own(each.name))
-    }
 
 
 def _slabs(files: Files, arranged: Arranged) -> Mapping[tuple[Role, int, int], Slab]:
@@ -181,19 +160,3 @@ def _check_readable(files: Files, layout: str) -> None:
             f"layout {layout}: with the tensors that are carried along it would not be recognised "
             f"({found}); choose a part with --role, --layers or --tokens",
         )
-
-
-def _metadata(
-    metadata: Mapping[str, str], manifest: Manifest, selection: Selection, layout: str
-) -> dict[str, str]:
-    stale = {*STALE, *(STALE_HEADS if selection.cuts_heads else ())}
-    if layout != SOURCE:
-        stale |= {"layout", "block_size"}  # a slice keeps the axes that it spells out
-    kept = {key: text for key, text in metadata.items() if key not in stale}
-    found = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
-    layers = sorted(found)
-    adapter = ADAPTERS.get(manifest.layout if layout == SOURCE else layout)
-    renumbered = bool(adapter and adapter.renumbers) and layers != list(range(len(layers)))
-    if renumbered or (selection.cuts_layers and layout != "hf"):
-        kept["layer_indices"] = jsontext.canonical(layers)
-    return kept

@@ -9,10 +9,8 @@ captured. All of it lies in an unlinked temporary file, in the layout `hf`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,11 +19,11 @@ from kvq_cli.capture import Capture, Source, open_capture
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.slab import Slab, read_rows, write_rows
-from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import UsageError
 from kvq_cli.steps.audited import read_all
 from kvq_cli.steps.joining import Joining, open_chain
 from kvq_cli.steps.output import spool
+from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.work import silent, workers
 
@@ -47,12 +45,10 @@ class _Spool:
         """Nobody waits for the disk."""
 
 
-def whole_capture(
-    capture: Capture, ends: Manifest, chain: Sequence[Path], threads: int, stack: ExitStack
-) -> Capture:
-    """The chain, and the segment of manifest `ends` behind it."""
-    readers = open_chain(chain, stack)
-    manifests = [*(reader.manifest for reader in readers), ends]
+def whole_capture(plan: Plan, threads: int, stack: ExitStack) -> Capture:
+    """The chain that a plan continues, and its own tokens behind it."""
+    capture, readers = plan.capture, open_chain(plan.chain, stack)
+    manifests = [*(reader.manifest for reader in readers), plan.manifest]
     if manifests[0].token_offset:
         what = "a budget of attention looks at all tokens: name every container of the chain"
         raise UsageError("E101", f"--continues: {what}, the first one first")
@@ -65,6 +61,15 @@ def whole_capture(
     for place, slab in capture.slabs.items():
         _copy(capture.source, slab, placed.sink, whole.slabs[place])
     return replace(whole, identity=capture.identity, facts=capture.facts)
+
+
+def moved(page: PagePlan, whole: Capture) -> PagePlan:
+    """The page of a segment, where its rows lie in the whole cache."""
+    key = page.record.key
+    slab = whole.slabs[key.role, key.batch, key.layer]
+    before = slab.tokens - page.slab.tokens
+    key = replace(key, start=key.start + before, stop=key.stop + before)
+    return replace(page, slab=slab, record=replace(page.record, key=key))
 
 
 def _copy(source: Source, slab: Slab, sink: Sink, target: Slab) -> None:

@@ -219,3 +219,61 @@ def test_pipes_and_missing_bases(chain, tmp_path):
     cut = tmp_path / "cut.kvq"
     cut.write_bytes(chain[0].read_bytes()[:-1])
     refused(kvq("compress", capture, "--continues", cut, "-o", tmp_path / "x"), 3, "E302")
+
+
+def queries_of(path: Path) -> Path:
+    """Queries of the last tokens, two heads for each kv head."""
+    positions = np.array([12, 30, 33, 39], "<i8")
+    shape = (1, LAYERS, 2 * HEADS, len(positions), CHANNELS)
+    bits = kv_bits(shape, "F16", 9) & 0xFBFF
+    tensors = {
+        "query": ("F16", shape, bits.tobytes()),
+        "positions": ("I64", positions.shape, positions.tobytes()),
+    }
+    path.write_bytes(safetensors_bytes(tensors))
+    return path
+
+
+@pytest.mark.parametrize("asked", ["file", "self"])
+@pytest.mark.parametrize("full", [False, True])
+def test_budgets_look_at_the_whole_chain(tmp_path, asked, full):
+    """Of the segment the pages stay raw that would of a capture whose other tokens are raw."""
+    budget = {"max_attention_tv": 0.006, "max_value_aggregation_mse": 0.002}
+    told = {"schema": "kvq_profile_v1", "name": "p", "page_tokens": 4, "budget": budget}
+    int4 = {"codec": {"name": "int4", "group": 32}}
+    (tmp_path / "p.json").write_text(json.dumps(told | {"rules": [int4]}))
+    base_raw = {"codec": "raw", "tokens": [[0, 16]]}
+    (tmp_path / "w.json").write_text(json.dumps(told | {"rules": [base_raw, int4]}))
+    queries = ("--queries", queries_of(tmp_path / "q") if asked == "file" else "self")
+    whole = pack(part(tmp_path / "w.st", 0, 40), "-p", tmp_path / "w.json", *queries)
+    boxes = [pack(part(tmp_path / "a.st", 0, 12))]
+    boxes.append(pack(part(tmp_path / "b.st", 12, 16), "--continues", boxes[0]))
+    chain = [word for box in boxes for word in ("--continues", box)]
+    given = part(tmp_path / "c.st", 0, 40) if full else part(tmp_path / "c.st", 16, 40)
+    words = ["--full"] if full else []
+    after = pack(given, "-p", tmp_path / "p.json", *queries, *chain, *words)
+    found = [raw_pages(whole, 16), raw_pages(after, 0)]
+    assert found[0] == found[1]
+    lossy = 2 * LAYERS * HEADS * 6
+    assert 0 < len(found[0]) < lossy
+    done("verify", after)
+    if not full:
+        for command, note in (("verify", "not measured again"), ("stats", "not measured")):
+            (result,) = json.loads(done(command, "--json", after, "--against", given).out)[
+                "results"
+            ]
+            assert note in result["notes"][-1]
+    # Without the first container nobody knows what its tokens are.
+    with left_alone(tmp_path):
+        few = ("compress", given, "-p", tmp_path / "p.json", *queries, *chain[2:], *words)
+        refused(kvq(*few, "-o", tmp_path / "x"), 2, "E101", "every container")
+
+
+def raw_pages(box: Path, before: int) -> list[tuple[object, ...]]:
+    """Role, layer, heads and tokens of pages that a budget keeps raw, counted from `before`."""
+    (found,) = json.loads(done("inspect", "--pages", "--json", box).out)["results"]
+    return sorted(
+        (page["role"], page["layer"], page["heads"], page["tokens"][0] - before)
+        for page in found["pages"]
+        if page["reason"] == "budget"
+    )
