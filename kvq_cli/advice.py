@@ -7,7 +7,7 @@ suggest      which built-in profile makes it smallest and keeps a quality budget
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,8 @@ def plan_stats(
 def calibrate(
     source: str | Path,
     *,
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
     budget: str | Path | Budget | None = None,
     queries: str | Path | None = None,
     sample: str | None = None,
@@ -50,11 +52,19 @@ def calibrate(
     progress: Progress = silent,
 ) -> Calibration:
     """What a capture's rows are like and, under a budget, which built-in profile suits them."""
-    with capture_input(Path(source)) as capture:
+    with capture_input(Path(source), layout, meta) as capture:
         found = calibrated(capture, threads, progress)
     if budget is None:
         return found
-    best = suggest(source, budget, queries=queries, sample=sample, threads=threads)
+    best = suggest(
+        source,
+        budget,
+        meta=meta,
+        layout=layout,
+        queries=queries,
+        sample=sample,
+        threads=threads,
+    )
     bits = best.bits_per_element
     return replace(found, profile=str(best.profile["name"]), bits_per_element=bits)
 
@@ -63,6 +73,8 @@ def suggest(
     source: str | Path,
     budget: str | Path | Budget,
     *,
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
     queries: str | Path | None = None,
     sample: str | None = None,
     threads: int = 0,
@@ -75,7 +87,7 @@ def suggest(
     bounds = budget if isinstance(budget, Budget) else load_budget(budget)
     part = Sample.parse(sample) if sample is not None else None
     with (
-        capture_input(Path(source)) as whole,
+        capture_input(Path(source), layout, meta) as whole,
         sampled(whole, part, queries) as (capture, asked, told),
     ):
         return suggested(str(source), capture, bounds, asked, told, threads, progress)

@@ -37,13 +37,14 @@ from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
-from kvq_cli.steps.facts import shapes_of, with_user_facts
+from kvq_cli.steps.facts import shapes_of
 from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
     default_restored,
     default_target,
+    its_capture,
     open_reader,
 )
 from kvq_cli.steps.joining import Joining, open_chain
@@ -104,10 +105,10 @@ def compress(
     inputs = () if isinstance(given, Capture) else (path,)
     # A pipe is read to its end before the output is opened.
     check_output(out, force=force, inputs=inputs)
-    with capture_input(given, layout, out) as opened, ExitStack() as stack:
-        capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
+    opened = capture_input(given, layout, meta, shape=shape, target=out)
+    with opened as whole, ExitStack() as stack:
         chain = read_chain(continues)
-        capture = segment_of(capture, chain, full=full)
+        capture = segment_of(whole, chain, full=full)
         plan = _planned(capture, profiles, codebooks, calibration, level, alignment, chain)
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
@@ -213,7 +214,7 @@ def verify(
     further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
-        capture = stack.enter_context(capture_input(Path(against))) if against else None
+        capture = _its_capture(stack, against, reader)
         compared = expect.Comparison(capture)
         worst: Found = {}
         broken: list[expect.Broken] = []
@@ -245,6 +246,8 @@ def stats(
     *,
     profiles: Sequence[ProfileSource] = (),
     codebooks: Sequence[str | Path] = (),
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
     against: str | Path | None = None,
     queries: str | Path | None = None,
     calibration: str | Path | None = None,
@@ -259,14 +262,14 @@ def stats(
     "self".
     """
     path = Path(source)
-    capture: Capture | None
+    capture: Capture | None = None
     asked: QuerySource = queries
     part, told = Sample.parse(sample) if sample is not None else None, None
     with ExitStack() as stack:
         if kind_of(path) == "capture":
             if against:
                 raise UsageError("E101", "--against is for containers; a capture is its own")
-            whole = stack.enter_context(capture_input(path))
+            whole = stack.enter_context(capture_input(path, layout, meta))
             capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
             plan = _planned(capture, profiles, codebooks, calibration)
@@ -274,19 +277,27 @@ def stats(
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
-        elif profiles or codebooks or calibration:
-            raise UsageError("E101", "--profile is for captures; a container has its profile")
+        elif profiles or codebooks or calibration or layout or meta:
+            what = "--layout and --meta are" if layout or meta else "--profile is"
+            raise UsageError("E101", f"{what} for captures; a container has its own")
         elif part:
             raise UsageError("E101", "--sample is for captures")
         else:
             container = stack.enter_context(byte_source(path))
-            capture = stack.enter_context(capture_input(Path(against))) if against else None
         reader = Reader(container)
+        capture = capture or _its_capture(stack, against, reader)
         with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
         report = replace(measured.report(str(path), end), sample=told)
         return with_attention(report, capture, container, asked, threads, progress)
+
+
+def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:
+    """What a container is compared with, where the user names it."""
+    if path is None:
+        return None
+    return stack.enter_context(its_capture(Path(path), reader.manifest))
 
 
 def _planned(

@@ -40,7 +40,7 @@ from kvq_cli.contract.words import (  # noqa: E402
     KvRopeState,
 )
 from kvq_cli.pipeline import compress, decompress  # noqa: E402
-from support.recipes import capture_bytes  # noqa: E402
+from support.recipes import capture_files  # noqa: E402
 from support.surgery import operate  # noqa: E402
 
 PLAIN = {"entropy": "none"}
@@ -90,6 +90,16 @@ def kv_profile(role: str, policy: str, lengths: list[int], facts: dict[str, str]
     )
     protected = {"first_tokens_raw": 1, "last_tokens_raw": 0, "raw_layers": [], "raw_heads": [1]}
     return {**bound.to_json(), "protected_policy": protected}
+
+
+def folder(shape: list[int], dtype: str, layers: list[int]) -> dict[str, Any]:
+    """A dump of vLLM, and a file of another kind."""
+    names = {layer: f"model.layers.{layer}.self_attn.attn.safetensors" for layer in layers}
+    files = {
+        name: {"tensors": [tensor("kv_cache", shape, dtype, paint=11 * layer)]}
+        for layer, name in names.items()
+    }
+    return {"files": {"config.json": {"text": "{}"}, **files}}
 
 
 FACTS = {"attention_kind": "gqa", "query_heads": "6", "rope_state": "post"}
@@ -234,23 +244,62 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "profile": kv_profile("value", "per_token", [1, 2, 2, 5, 8], {**FACTS, "query_heads": "4"}),
     },
+    "folder": {
+        "what": "a folder: a tensor of keys and values in a file a layer, layers 0 and 10; int8",
+        "capture": folder([5, 2, 8], "BF16", [0, 10]),
+        "told": {"layout": "vllm"},
+        "profile": profile("tokens", int8("token", "f32"), fixed_rate=True, storage=PLAIN),
+    },
+    "folder-in-doubt": {
+        "what": "a folder of which nobody knows where rows lie: no pages, tensors in TENS",
+        "capture": folder([5, 2, 8], "F16", [0, 1]),
+        "profile": profile("lossless", {"codec": "lossless"}, storage=PLAIN),
+    },
+    "heads-in-channels": {
+        "what": "a folder: heads and channels in one dimension; keys lossless under zstd",
+        "capture": folder([2, 24, 6], "F16", [1]),
+        "told": {"layout": "vllm_split", "meta": {"kv_heads": "3"}},
+        "profile": profile("mixed", {"codec": "lossless", "role": "key"}, int8("token", "f16")),
+    },
+    "packed-blocks": {
+        "what": "a folder: blocks of tokens that are packed, keys in another order than values",
+        "capture": folder([12, 2, 16], "F16", [0]),
+        "told": {"layout": "vllm_cpu", "meta": {"block_size": "4"}},
+        "profile": profile("pages", {"codec": "lossless"}, page_tokens=8, storage=PLAIN),
+    },
+    "all-layers": {
+        "what": "both roles and all layers in one tensor, with members that LMCache adds",
+        "capture": {
+            "tensors": [
+                tensor(
+                    "kvcache",
+                    [2, 2, 5, 8],
+                    members={"fmt": 1, "__metadata__": {"lmcache_version": "1"}},
+                )
+            ]
+        },
+        "told": {"layout": "lmcache", "meta": {"head_dim": "4"}},
+        "profile": profile("tokens", int8("token", "f32"), fixed_rate=True, storage=PLAIN),
+    },
 }
 
 
 def vector(name: str) -> dict[str, Any]:
     """What the file of this name holds; the container is made by kvq and read by both readers."""
     recipe = RECIPES[name]
-    capture = capture_bytes(recipe["capture"])
-    with tempfile.TemporaryDirectory() as folder:
-        source, packed, back = (Path(folder) / one for one in ("source", "packed", "back"))
-        source.write_bytes(capture)
-        chosen = Path(folder) / "profile.json"
+    capture = capture_files(recipe["capture"])
+    with tempfile.TemporaryDirectory() as place:
+        source, packed, back = (Path(place) / one for one in ("source", "packed", "back"))
+        for one, data in capture.items():
+            source.mkdir(exist_ok=True) if one else None
+            (source / one).write_bytes(data)
+        chosen = Path(place) / "profile.json"
         chosen.write_text(json.dumps(recipe["profile"]))
-        report = compress(source, packed, profiles=[chosen], threads=1)
+        report = compress(source, packed, profiles=[chosen], threads=1, **recipe.get("told", {}))
         decompress(packed, back, threads=1)
-        data, restored = packed.read_bytes(), back.read_bytes()
+        data, restored = packed.read_bytes(), {one: (back / one).read_bytes() for one in capture}
     container = read(data)
-    if container.source() != restored:
+    if container.files() != restored:
         raise SystemExit(f"{name}: the two readers disagree")
     tensors = {name: text(bits) for name, bits in container.named().items()}
     return {
@@ -259,8 +308,8 @@ def vector(name: str) -> dict[str, Any]:
         "exact": b'"entropy":"none"' in data,
         "content_root": report.content_root,
         "file_root": report.file_root,
-        "source": text(capture),
-        "restored": text(restored),
+        "source": texts(capture),
+        "restored": texts(restored),
         "tensors": tensors,
         "container": base64.b64encode(data).decode(),
     }
@@ -268,6 +317,12 @@ def vector(name: str) -> dict[str, Any]:
 
 def text(data: bytes) -> str:
     return "blake3:" + blake3(data).hexdigest()
+
+
+def texts(files: dict[str, bytes]) -> Any:
+    """The digest of one file, or of each of a folder."""
+    found = {name: text(data) for name, data in files.items()}
+    return found.get("", found)
 
 
 def lines(document: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, hf, mlx, mlx_031
+from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, mlx, mlx_031, vllm_dump
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
@@ -32,6 +32,12 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "hf": hf.ADAPTER,
     "mlx": mlx.ADAPTER,
     "mlx-0.31": mlx_031.ADAPTER,
+    "vllm_dump": vllm_dump.ADAPTER,
+    "vllm": vllm_dump.FUSED,
+    "vllm_split": vllm_dump.SPLIT,
+    "vllm_cpu": vllm_dump.PACKED,
+    "vllm_mla": vllm_dump.LATENT,
+    "lmcache": lmcache.ADAPTER,
 }
 MAX_LISTED: Final = 6
 
@@ -73,7 +79,8 @@ def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     names = [layout] if layout else [name for name, each in ADAPTERS.items() if not each.named]
     fits = [(name, found) for name in names if (found := ADAPTERS[name].recognise(files))]
     if len(fits) == 1:
-        return fits[0]
+        name, found = fits[0]
+        return found.layout or name, found
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")

@@ -33,6 +33,7 @@ class Found:
     notes: tuple[str | Told, ...] = ()
     doubt: str | None = None  # why it is not known where rows lie: then nothing is bound
     identity: Mapping[str, str] = field(default_factory=dict)  # beside what the metadata says
+    layout: str | None = None  # the layout that it turned out to be, where not the adapter's own
 
 
 Recogniser: TypeAlias = Callable[[Files], Found | None]

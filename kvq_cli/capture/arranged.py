@@ -59,17 +59,26 @@ class NewTensor:
     shape: RowShape
     file: str | None = None
     room: int | None = None  # for more tokens, which are zeros
+    order: str | None = None  # the axes of its elements, where dimensions do not tell them
+    splits: Mapping[str, int] = field(default_factory=dict)  # lengths of t, u and d
 
     @property
     def lengths(self) -> dict[str, int]:
-        found = self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
-        found["T"] = self.room or found["T"]
-        return {letter: found[letter] for letter in self.axes if letter != ","}
+        """Of each letter of the binding's axes."""
+        found = {**self._whole(), **self.splits}
+        found["T"] //= found.get("t", 1) * found.get("u", 1)
+        found["D"] //= found.get("d", 1)
+        return {letter: found[letter] for letter in self.order or self.axes if letter != ","}
 
     @property
     def dimensions(self) -> tuple[int, ...]:
         groups = self.axes.split(",") if "," in self.axes else self.axes
-        return tuple(math.prod(self.lengths[letter] for letter in group) for group in groups)
+        whole = self._whole()
+        return tuple(math.prod(whole[letter] for letter in group) for group in groups)
+
+    def _whole(self) -> dict[str, int]:
+        found = self.shape.lengths(len(self.layers)) | {"R": len(self.roles)}
+        return found | {"T": self.room or found["T"]}
 
 
 @record
@@ -100,6 +109,8 @@ class Arranged:
     extras: tuple[Extra, ...] = ()
     others: tuple[NewOther, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, object] = field(default_factory=dict)  # of its tensors in the header
+    header: int = 0  # bytes of length and JSON, where they are filled up to more
 
 
 Named: TypeAlias = tuple[str, str, tuple[int, ...]]  # name, dtype, shape
@@ -117,14 +128,15 @@ def files_of(arranged: Arranged) -> Files:
     for other in arranged.others:
         named = (other.name, other.dtype, other.shape)
         by_file.setdefault(other.file or first, []).append(named)
-    return Files(_file(name or None, by_file[name], arranged.metadata) for name in sorted(by_file))
+    return Files(_file(name or None, by_file[name], arranged) for name in sorted(by_file))
 
 
-def _file(name: str | None, tensors: Sequence[Named], metadata: Mapping[str, str]) -> File:
+def _file(name: str | None, tensors: Sequence[Named], arranged: Arranged) -> File:
     names = [each for each, _, _ in tensors]
     if len(set(names)) < len(names):
         raise ValueError("a tensor of that name is there already")
-    raw = header_bytes(tensors, metadata)
+    members = {each.name: arranged.members for each in arranged.tensors if each.file == name}
+    raw = header_bytes(tensors, arranged.metadata, members, arranged.header)
     size = sum(math.prod(shape) * ELEMENT_BITS[dtype] // 8 for _, dtype, shape in tensors)
     return File(name, raw, parse_header(raw, len(raw) + size))
 
@@ -132,7 +144,7 @@ def _file(name: str | None, tensors: Sequence[Named], metadata: Mapping[str, str
 def binding_in(files: Files, new: NewTensor) -> Binding:
     """Where the files have the rows of a new tensor, its layers counted from 0."""
     tensor = files.tensor(new.name, new.file)
-    axes = new.axes.replace(",", "")
+    axes = new.order or new.axes.replace(",", "")
     return Binding(tensor, new.roles, axes, new.lengths, stored=new.shape.tokens)
 
 

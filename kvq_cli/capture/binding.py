@@ -3,9 +3,10 @@
 Spec: formats/capture.md, section "Bindings".
 
 Axes are letters, in memory order: B batch, L layers, R role (keys, then values), H kv heads,
-T tokens, D channels; t splits tokens, T then counts blocks of t. Their lengths multiply to the
-tensor's, whose dimensions may hold several of them: [tokens, heads · channels] is T, HD. Where
-keys and values lie in another order behind R, a comma parts the two: "THRDt,THRtD".
+T tokens, D channels; t splits tokens, T then counts blocks of t; u splits t, and d splits D.
+Their lengths multiply to the tensor's, whose dimensions may hold several of them: [tokens,
+heads · channels] is T, HD. Where keys and values lie in another order behind R, a comma parts
+the two: "TRDHdtu,TRtHuDd".
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from kvq_cli.capture.slab import Slab
 from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
-LETTERS: Final = "BLRHTtD"
+LETTERS: Final = "BLRHTtuDd"
 INTEGERS: Final = {"I32": "<i4", "U32": "<u4", "I64": "<i8", "U64": "<u8"}
 
 Number: TypeAlias = Tensor | int  # an integer, or a tensor of one
@@ -50,7 +51,16 @@ class Binding:
     @property
     def tokens(self) -> int:
         """All that the tensor has room for."""
-        return self.length("T") * self.length("t")
+        return self.length("T") * self.block
+
+    @property
+    def block(self) -> int:
+        """Tokens of a block."""
+        return self.length("t") * self.length("u")
+
+    @property
+    def channels(self) -> int:
+        return self.length("D") * self.length("d")
 
     @property
     def layers(self) -> range:
@@ -129,7 +139,9 @@ def _slab(binding: Binding, role: Role, batch: int, at: int) -> Slab:
 
     half = binding.roles.index(role) * stride("R")
     offset = binding.tensor.start + half + batch * stride("B") + at * stride("L")
-    blocks = binding.length("t") if "t" in binding.axes else 0
+    order = binding.order(role)
+    blocks = binding.block if {*"tud"} & {*order} else 0
+    split = order[1 + max(map(order.find, "BLRT")) :] if {*"ud"} & {*order} else ""
     return Slab(
         role=role,
         batch=batch,
@@ -137,10 +149,11 @@ def _slab(binding: Binding, role: Role, batch: int, at: int) -> Slab:
         tensor=binding.tensor.name,
         starts=range(offset, offset + binding.length("H") * (stride("H") or 1), stride("H") or 1),
         tokens=binding.tokens if binding.stored is None else binding.stored,
-        channels=binding.length("D"),
+        channels=binding.channels,
         dtype=DType(binding.tensor.dtype),
         token_stride=stride("t") if blocks else stride("T"),
         channel_stride=stride("D"),
         block=blocks,
         block_stride=stride("T") if blocks else 0,
+        inner=tuple((letter, binding.length(letter)) for letter in split),
     )

@@ -48,6 +48,8 @@ IDENTITY: Final = (
     "sliding_window",
     "qkv_bias",
 )
+# What a user may tell of tensors whose shapes do not; none of it is identity.
+HINTS: Final = ("kv_heads", "head_dim", "block_size")
 MAX_VALUE: Final = 4096
 COUNT: Final = re.compile(r"[1-9][0-9]{0,8}")
 # A model named by its folder would put user and host names into every container.
@@ -78,7 +80,7 @@ def facts_of(metadata: Mapping[str, str]) -> tuple[Facts, list[str]]:
     rope = metadata.get("rope_state")
     facts = Facts(
         attention_kind=kind if kind in KINDS else None,
-        query_heads=int(heads) if heads and COUNT.fullmatch(heads) else None,
+        query_heads=count_of(metadata, "query_heads"),
         rope_state=ROPE_STATES.get(rope or ""),
     )
     notes = [
@@ -105,6 +107,12 @@ def identity_of(metadata: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
         elif text:
             identity[key] = text
     return identity, notes
+
+
+def count_of(metadata: Mapping[str, str], key: str) -> int | None:
+    """A number from 1; None where there is none, or what is there is none."""
+    text = metadata.get(key, "")
+    return int(text) if COUNT.fullmatch(text) else None
 
 
 def stated_axes(metadata: Mapping[str, str]) -> str | None:

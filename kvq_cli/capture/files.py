@@ -42,7 +42,7 @@ class Files:
         for number, file in enumerate(self.files):
             self.bases.append(at)
             found = file.header.tensors if file.header else ()
-            tensors += found if at == 0 else (_moved(tensor, number, at) for tensor in found)
+            tensors += found if number == 0 else (_moved(tensor, number, at) for tensor in found)
             at += file.size
         self.size = at
         self.tensors = tuple(tensors)

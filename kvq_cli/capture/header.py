@@ -4,7 +4,8 @@ Spec: formats/capture.md, section "Header".
 
     file   := length json data          length: u64, the bytes of json
     json   := {"__metadata__": {text: text}, name: tensor, ...}, padded with spaces
-    tensor := {"dtype": text, "shape": [..], "data_offsets": [start, stop]}
+    tensor := {"dtype": text, "shape": [..], "data_offsets": [start, stop]}, and what LMCache
+              adds: "fmt": number, "__metadata__": {text: text}
 
 Offsets count from the first byte of data. The tensors cover data without overlap, hole or
 rest. They need not be aligned: MLX writes headers of any length, and kvq copies rather than
@@ -31,6 +32,8 @@ MAX_SHOWN: Final = 120
 LENGTH_SIZE: Final = 8
 METADATA: Final = "__metadata__"
 MEMBERS: Final = frozenset({"dtype", "shape", "data_offsets"})
+FORM: Final = "fmt"
+ADDED: Final = frozenset({FORM, METADATA})  # that LMCache adds, and other readers pass over
 
 
 @record
@@ -43,6 +46,7 @@ class Tensor:
     start: int
     stop: int
     file: int = 0  # its number, where a capture has several
+    form: int | None = None  # LMCache's number for an order of axes
 
     @property
     def nbytes(self) -> int:
@@ -118,8 +122,8 @@ def _metadata(value: object) -> dict[str, str]:
 def _tensor(name: str, entry: object, base: int) -> Tensor:
     if not isinstance(entry, dict):
         raise _refusal(name, f"{_kind(entry)}, not an object")
-    if entry.keys() != MEMBERS:
-        odd = min(entry.keys() ^ MEMBERS)
+    if entry.keys() - ADDED != MEMBERS:
+        odd = min((entry.keys() - ADDED) ^ MEMBERS)
         fault = "unknown" if odd in entry else "missing"
         raise _refusal(name, f'{fault} member "{shown(odd)}"')
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -137,7 +141,20 @@ def _tensor(name: str, entry: object, base: int) -> Tensor:
         raise _refusal(
             name, f"{dtype} of shape {shape} takes {nbytes} bytes, its span is {start}:{stop}"
         )
-    return Tensor(name, dtype, tuple(shape), base + start, base + stop)
+    form = _added(name, entry)
+    return Tensor(name, dtype, tuple(shape), base + start, base + stop, form=form)
+
+
+def _added(name: str, entry: dict[str, Any]) -> int | None:
+    """What `fmt` says; a `__metadata__` in here tells nothing, and must be one."""
+    try:
+        _metadata(entry.get(METADATA, {}))
+    except CaptureError as error:
+        raise _refusal(name, str(error)) from error
+    form: int | None = entry.get(FORM)
+    if FORM in entry and not _counts([form]):
+        raise _refusal(name, f"{FORM} is not an integer from 0")
+    return form
 
 
 def _nbytes(name: str, dtype: str, shape: list[int]) -> int:

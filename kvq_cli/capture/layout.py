@@ -96,6 +96,7 @@ def bind(source: Source, layout: str, found: Found) -> Capture:
         identity=identity,
         notes=(
             *(_said(source, each) for each in found.notes),
+            *_doubts(found),
             *told_notes,
             *_notes(layers, left),
             *fact_notes,
@@ -117,6 +118,9 @@ def _check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
         if 0 in binding.tensor.shape:
             found = f"shape {list(binding.tensor.shape)} holds nothing"
             raise CaptureError("E206", found, label)
+        if binding.layers.stop > MAX_SLABS:
+            found = f"layer {binding.layers.stop - 1}, numbers are below {MAX_SLABS}"
+            raise CaptureError("E207", found, label)
         slabs += binding.length("B") * binding.length("L")
         if slabs > MAX_SLABS:
             raise CaptureError(
@@ -157,6 +161,12 @@ def _layer_shape(layer: int, batches: Mapping[Role, int], roles: ByRole) -> Laye
         key=sizes.get(Role.KEY),
         value=sizes.get(Role.VALUE),
     )
+
+
+def _doubts(found: Found) -> list[str]:
+    """What becomes of a capture in doubt."""
+    why = found.doubt
+    return [f"kept as it is, which only a lossless profile can: {why}"] if why else []
 
 
 def _notes(layers: Iterable[LayerShape], left: Iterable[Tensor]) -> list[str]:

@@ -26,6 +26,7 @@ class Sink:
     def __init__(self, fds: Sequence[int], bases: Sequence[int] = (0,)) -> None:
         self._fds, self._bases = fds, bases
         self._mutex = threading.Lock()
+        self._held = bytearray()  # what is changed, under the mutex
 
     def write(self, offset: int, *buffers: Buffer) -> None:
         """Put the buffers, one behind the other; all of them lie in one file."""
@@ -41,16 +42,21 @@ class Sink:
             at, left = at + count, left - count
 
     @contextmanager
-    def changed(self, offset: int, size: int) -> Iterator[bytearray]:
-        """Bytes as they are, written back as the block leaves them."""
+    def changed(self, offset: int, size: int) -> Iterator[memoryview]:
+        """Bytes as they are, written back as the block leaves them; not to be kept."""
         fd, at = self._place(offset)
         with self._mutex:
+            if len(self._held) < size:
+                self._held = bytearray(size)
+            data = memoryview(self._held)[:size]
             fcntl.lockf(fd, fcntl.LOCK_EX, size, at)
             try:
-                data = bytearray(os.pread(fd, size, at))
-                data += bytes(size - len(data))
+                count = os.preadv(fd, [data], at)
+                data[count:] = bytes(size - count)
                 yield data
                 self.write(offset, data)
+            except OSError as error:
+                raise FileError("E601", f"read at byte {offset}: {error.strerror}") from error
             finally:
                 fcntl.lockf(fd, fcntl.LOCK_UN, size, at)
 

@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.capture.packed import read_packed, write_packed
 from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.source import Source
 from kvq_cli.capture.tiles import TILE, read_tiles, write_tiles
@@ -50,6 +51,7 @@ class Slab:
     channel_stride: int
     block: int = 0  # so many tokens are token_stride apart, then a block begins; 0: all are
     block_stride: int = 0
+    inner: tuple[tuple[str, int], ...] = ()  # axes of a block, where these are split; see packed
 
     @property
     def heads(self) -> int:
@@ -66,7 +68,7 @@ class Slab:
 
     @property
     def turned(self) -> bool:
-        return bool(self.block) or self.channel_stride != self.dtype.size
+        return bool(self.block or self.inner) or self.channel_stride != self.dtype.size
 
     def at(self, head: int, token: int) -> int:
         """The offset in the file of the first channel of a token."""
@@ -95,7 +97,7 @@ def read_rows(
 
 def read_blocks(source: Source, blocks: Iterable[Block]) -> None:
     """Fill the rows of every block; what lies side by side in the file is read in one go."""
-    for at, buffers in _gathered(blocks, partial(read_tiles, source)):
+    for at, buffers in _gathered(blocks, partial(_read_apart, source)):
         source.read_into(at, *buffers)
 
 
@@ -126,9 +128,16 @@ def _gathered(
     return _side_by_side(runs)
 
 
+def _read_apart(source: Source, block: Block) -> None:
+    (read_packed if block.slab.inner else read_tiles)(source, block)
+
+
 def _write_apart(sink: Sink, block: Block) -> None:
     """Tokens that lie apart; large rows of neighbouring heads directly, others into tiles."""
     slab, heads, start, stop, rows = block
+    if slab.inner:
+        write_packed(sink, block)
+        return
     ranges = list(_adjacent(slab, heads, slab.row_size))
     sizes = [(last - first) * slab.row_size for first, last in ranges]
     whole = sizes == [slab.token_stride]

@@ -60,7 +60,7 @@ def _own(block: Block, tile: Tile) -> list[int]:
     return [head - chosen[0] for head in chosen]
 
 
-def _places(block: Block, tile: Tile, data: bytearray) -> NDArray[Any]:
+def _places(block: Block, tile: Tile, data: bytearray | memoryview) -> NDArray[Any]:
     """The tile's rows where they lie, (heads from the first to the last, tokens, channels)."""
     slab, heads = block.slab, _own(block, tile)
     shape = (heads[-1] + 1, *(len(range(*each.indices(1 << 60))) for each in tile[3:]))

@@ -12,19 +12,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from kvq_cli.capture.header import LENGTH_SIZE, METADATA
 from kvq_cli.words import ELEMENT_BITS
 
 ALIGNMENT: Final = 8
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 WIDTH_ORDER: Final = {dtype: -at for at, dtype in enumerate(ELEMENT_BITS)}
 
 
 def header_bytes(
-    tensors: Sequence[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str]
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]],
+    metadata: Mapping[str, str],
+    more: Mapping[str, Mapping[str, object]] = NOTHING,
+    size: int = 0,
 ) -> bytes:
-    """Length and JSON for tensors of name, dtype and shape; parse_header tells where each lies."""
+    """Length and JSON for tensors of name, dtype and shape; parse_header tells where each lies.
+
+    `more` are members of single tensors behind those three; `size` is the least of bytes.
+    """
     members: dict[str, Any] = {}
     if metadata:
         members[METADATA] = {key: metadata[key] for key in sorted(metadata)}
@@ -36,7 +44,8 @@ def header_bytes(
         if rest:
             raise AssertionError(f"{dtype} of shape {shape} ends inside a byte")
         members[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, at + nbytes]}
+        members[name] |= more.get(name, NOTHING)
         at += nbytes
     text = json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
+    text += b" " * max(-len(text) % ALIGNMENT, size - LENGTH_SIZE - len(text))
     return len(text).to_bytes(LENGTH_SIZE, "little") + text

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from kvq_cli.cli import options
-from kvq_cli.cli.compress import told_facts
 
 
 class RoleWord(StrEnum):
@@ -52,9 +51,8 @@ def bind(
         Mode, typer.Option("--fallback", help="For what has no code.")
     ] = Mode.KEEP_RAW,
     name: Annotated[str | None, typer.Option("--id", help="The profile's id.")] = None,
-    meta: Annotated[
-        list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
-    ] = None,
+    meta: options.Meta = None,
+    layout: options.Layout = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="Output file; - is standard output.")
@@ -72,8 +70,14 @@ def bind(
     from kvq_cli.words import Role
 
     terms = Terms(block, size, seed, axis, page_tokens, first_raw, last_raw, fallback, name)
-    facts = told_facts(meta or [])
-    profile = bind_profile(capture, Role[role.name], terms, meta=facts, shape=shape)
+    profile = bind_profile(
+        capture,
+        Role[role.name],
+        terms,
+        meta=options.key_values("--meta", meta),
+        shape=shape,
+        layout=layout,
+    )
     text = jsonlib.dumps(_json(profile), indent=2) + "\n"
     if output is None:
         print(text, end="")

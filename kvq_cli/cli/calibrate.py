@@ -13,6 +13,8 @@ from kvq_cli.cli import options, render
 
 def calibrate(
     capture: Annotated[str, typer.Argument(help="Capture to measure.")],
+    meta: options.Meta = None,
+    layout: options.Layout = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="Bounds to suggest a profile and bits for.")
     ] = None,
@@ -42,7 +44,13 @@ def calibrate(
     if budget is None and (queries or sample):
         raise UsageError("E101", "--queries and --sample are for --budget")
     found = advice.calibrate(
-        capture, budget=budget, queries=queries, sample=sample, threads=threads
+        capture,
+        meta=options.key_values("--meta", meta),
+        layout=layout,
+        budget=budget,
+        queries=queries,
+        sample=sample,
+        threads=threads,
     )
     text = jsonlib.dumps(found.to_json(), indent=2) + "\n"
     if output is None:

@@ -15,7 +15,8 @@ from kvq_cli.cli.targets import output_for
 EXAMPLES = """\b
 Examples:
   kvq compress cache.safetensors
-  kvq compress dumps/*.safetensors --profile int8 -o packed/"""
+  kvq compress dumps/*.safetensors --profile int8 -o packed/
+  kvq compress vllm-dump/ --layout vllm --profile int8"""
 
 
 def compress(
@@ -28,11 +29,9 @@ def compress(
         list[str] | None,
         typer.Option("--codebook", help="File of a codebook that a profile names."),
     ] = None,
-    meta: Annotated[
-        list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
-    ] = None,
+    meta: options.Meta = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the capture.")] = None,
+    layout: options.Layout = None,
     queries: Annotated[
         str | None,
         typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
@@ -72,7 +71,7 @@ def compress(
     )
     names = options.input_names(inputs, files_from, null=null)
     to = output_for(names, output, default_target)
-    told = told_facts(meta or [])
+    told = options.key_values("--meta", meta)
 
     def story(name: str) -> Any:
         return pipeline.compress(
@@ -99,11 +98,6 @@ def compress(
 
 
 compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
-
-
-def told_facts(pairs: list[str]) -> dict[str, str]:
-    """What --meta says of captures."""
-    return options.key_values("--meta", pairs)
 
 
 def _human(common: options.Common) -> Any:

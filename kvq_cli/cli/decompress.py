@@ -34,6 +34,11 @@ class LayoutName(StrEnum):
     HF = "hf"
     MLX = "mlx"
     MLX_031 = "mlx-0.31"
+    VLLM = "vllm"
+    VLLM_SPLIT = "vllm_split"
+    VLLM_CPU = "vllm_cpu"
+    VLLM_MLA = "vllm_mla"
+    LMCACHE = "lmcache"
 
 
 class DTypeName(StrEnum):

@@ -17,6 +17,7 @@ Examples:
   kvq inspect cache.kvq --pages
   kvq inspect cache.safetensors profile.json --json"""
 
+LISTED = 8  # tensors that are named unasked
 PAGE_COLUMNS = (
     "role",
     "batch",
@@ -35,6 +36,8 @@ def inspect(
     inputs: options.Inputs = None,
     pages: Annotated[bool, typer.Option("--pages", help="List the pages.")] = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
+    meta: options.Meta = None,
+    layout: options.Layout = None,
     sums: Annotated[bool, typer.Option("--sums", help="Lines for verify --check.")] = False,
     json: options.Json = False,
     ndjson: options.NdJson = False,
@@ -49,6 +52,7 @@ def inspect(
 
     common = options.Common("inspect", json, ndjson, quiet, color=color, fail_fast=fail_fast)
     names = options.input_names(inputs, files_from, null=null)
+    told = options.key_values("--meta", meta)
 
     def human(report: Mapping[str, Any]) -> None:
         if sums:
@@ -60,7 +64,7 @@ def inspect(
         )(report, common)
 
     def story(name: str) -> Any:
-        return describe.inspect(name, pages=pages, tensors=tensors)
+        return describe.inspect(name, pages=pages, tensors=tensors, meta=told, layout=layout)
 
     return each_input(names, story, common, human=human)
 
@@ -95,15 +99,20 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
 
 def _capture(report: Mapping[str, Any], common: options.Common) -> None:
     layout = report["layout"] or "not recognised"
+    files = f"{len(report['files'])} files, " if "files" in report else ""
+    doubt = ", in doubt" if report.get("doubt") else ""
     render.say(
-        f"{report['path']}: {report['format']}, {render.size(report['file_bytes'])}, "
-        f"layout {layout}"
+        f"{report['path']}: {report['format']}, {files}{render.size(report['file_bytes'])}, "
+        f"layout {layout}{doubt}"
     )
     for key, text in report["metadata"].items():
         render.say(f"  {key:14} {text}")
     _parts(report.get("parts", []))
-    for name in report.get("other_tensors", []):
+    others = report.get("other_tensors", [])
+    for name in others[:LISTED]:
         render.say(f"  other tensor   {name}")
+    if len(others) > LISTED:
+        render.say(f"  other tensors  {len(others) - LISTED} more, which --tensors lists")
     for note in report["notes"]:
         render.say(f"  note           {note}")
     _tensors(report, common)

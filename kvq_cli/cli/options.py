@@ -30,6 +30,13 @@ Output: TypeAlias = Annotated[
 Force: TypeAlias = Annotated[
     bool, typer.Option("-f", "--force", help="Replace outputs; binary to a terminal.")
 ]
+Meta: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--meta", help="KEY=VALUE that the capture lacks, such as kv_heads=8."),
+]
+Layout: TypeAlias = Annotated[
+    str | None, typer.Option("--layout", help="Layout of the capture.", show_default=False)
+]
 Threads: TypeAlias = Annotated[
     int,
     typer.Option(

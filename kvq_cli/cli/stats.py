@@ -35,6 +35,8 @@ def stats(
         list[str] | None,
         typer.Option("--codebook", help="File of a codebook that a profile names."),
     ] = None,
+    meta: options.Meta = None,
+    layout: options.Layout = None,
     against: Annotated[
         str | None, typer.Option("--against", help="The capture, to measure what was lost.")
     ] = None,
@@ -91,6 +93,8 @@ def stats(
         "an input": inputs or None,
         "--files-from": files_from,
         "--null": null or None,
+        "--meta": meta,
+        "--layout": layout,
         "--against": against,
         "--queries": queries,
         "--calibration": calibration,
@@ -104,12 +108,10 @@ def stats(
         return planning.plan_table(profile or [], codebook or [], geometry, common, csv=csv)
 
     names = options.input_names(inputs, files_from, null=null)
-    terms = {
-        "codebooks": codebook or [],
-        "against": against,
+    terms: dict[str, Any] = {
+        "meta": options.key_values("--meta", meta),
+        "layout": layout,
         "queries": queries,
-        "calibration": calibration,
-        "sample": sample,
         "threads": threads,
     }
     if suggest:
@@ -121,9 +123,11 @@ def stats(
             "--html": html,
         }
         suggesting.check_options(given, csv=csv)
-        return suggesting.suggestions(names, budget, queries, sample, threads, common)
+        return suggesting.suggestions(names, budget, sample, terms, common)
     if budget:
         raise UsageError("E101", "--budget goes with --suggest")
+    terms |= {"codebooks": codebook or [], "against": against, "calibration": calibration}
+    terms |= {"sample": sample}
     return _measured(names, profile or [], terms, common, csv=csv, html=html, force=force)
 
 

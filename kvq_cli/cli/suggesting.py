@@ -37,9 +37,8 @@ def check_options(given: Mapping[str, object], *, csv: bool) -> None:
 def suggestions(
     names: Sequence[str],
     budget: str | None,
-    queries: str | None,
     sample: str | None,
-    threads: int,
+    terms: Mapping[str, Any],
     common: options.Common,
 ) -> int:
     """For each capture the candidates, and the first of them as a profile."""
@@ -52,10 +51,9 @@ def suggestions(
         return advice.suggest(
             name,
             budget,
-            queries=queries,
             sample=sample,
-            threads=threads,
             progress=render.progress(common, name),
+            **terms,
         )
 
     def human(report: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import math
 from typing import Any, Final, NoReturn, TypeAlias
 
 from kvq_cli import digest, jsontext
-from kvq_cli.container.manifest import Manifest, Part, Rows, TensorEntry
+from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part, Rows, TensorEntry
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
 from kvq_cli.errors import ContainerError, DigestError
@@ -81,6 +81,8 @@ def _check_rows(manifest: Manifest, tensor: TensorEntry, rows: Rows, heads: Head
     """The rows are those of the parts; `heads` takes the ranges that they hold."""
     if math.prod(rows.lengths.values()) != math.prod(tensor.shape):
         _refuse("lengths of the axes do not multiply to the tensor's")
+    if rows.packed * ELEMENT_BITS[tensor.dtype] // 8 > MAX_PAGE:
+        _refuse(f"blocks of a tensor have more than {MAX_PAGE} bytes")
     parts = manifest.parts_by_layer()
     mine = rows.first_head, rows.first_head + rows.length("H")
     for layer in range(rows.first_layer, rows.first_layer + rows.length("L")):
@@ -89,7 +91,9 @@ def _check_rows(manifest: Manifest, tensor: TensorEntry, rows: Rows, heads: Head
             shape = part.roles.get(role) if part else None
             if part is None or shape is None:
                 _refuse(f"{role.word} tensor of layer {layer}, which is not there")
-            lengths = (rows.length("B"), rows.tokens, rows.length("D"))
+            if rows.packed and mine != (0, part.kv_heads):
+                _refuse("a tensor of split tokens or channels does not hold all heads")
+            lengths = (rows.length("B"), rows.tokens, rows.channels)
             if lengths != (part.batch, part.tokens, shape.head_dim):
                 _refuse(f"tensor and part differ in the shape of layer {layer}")
             if tensor.dtype != shape.dtype:

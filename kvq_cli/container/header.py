@@ -30,7 +30,8 @@ from kvq_cli.errors import ContainerError, ProfileError
 from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, DType, Role, TableSpec
 
 # Each letter at most once, T and D there.
-AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*T)(?=.*D)[BLRHTtD]+")
+AXES: Final = re.compile(r"(?!.*(.).*\1)(?=.*T)(?=.*D)[BLRHTtuDd]+")
+SPLIT: Final = re.compile(r"[BLRT]+[HtuDd]+")  # where u or d is: what is within a block comes last
 MAX_FILES: Final = 4096
 MAX_NAME: Final = 512  # characters of a file's name
 MAX_STEP: Final = 255  # bytes of a folder's or a file's own name
@@ -154,7 +155,9 @@ def _check_axes(fields: Fields, rows: Rows) -> None:
     first, last = orders[0], orders[-1]
     both = len(rows.roles) == len(Role)
     if not all(AXES.fullmatch(order) for order in orders) or len(orders) > len(rows.roles):
-        fields.refuse("axes", "axes are letters of BLRHTtD, T and D among them, one each")
+        fields.refuse("axes", "axes are letters of BLRHTtuDd, T and D among them, one each")
+    if {*"ud"} & {*first} and not all(SPLIT.fullmatch(order) for order in orders):
+        fields.refuse("axes", "where u or d is, H, t, u, D and d come last")
     if {*rows.lengths} != {*first} or {*first} != {*last}:
         fields.refuse("lengths", "each letter of the axes has a length, and no other")
     if ("R" in first) != both or rows.length("R") != len(rows.roles):
@@ -162,7 +165,7 @@ def _check_axes(fields: Fields, rows: Rows) -> None:
     shared = first.index("R") + 1 if both else 0
     if first[:shared] != last[:shared]:
         fields.refuse("axes", "the orders of keys and values agree up to R")
-    if rows.tokens > rows.length("T") * rows.length("t"):
+    if rows.tokens > rows.room:
         fields.refuse("tokens", "more tokens than the tensor has room for")
 
 

@@ -7,6 +7,7 @@ The container knows profiles and codecs as JSON only; kvq_cli.pipeline gives the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import field
 from typing import Any, Final
@@ -45,6 +46,22 @@ class Rows:
     def length(self, letter: str) -> int:
         """The length of an axis; 1 where there is none."""
         return self.lengths.get(letter, 1)
+
+    @property
+    def room(self) -> int:
+        """Tokens that there are, the zeros behind the stored ones too."""
+        return self.length("T") * self.length("t") * self.length("u")
+
+    @property
+    def channels(self) -> int:
+        return self.length("D") * self.length("d")
+
+    @property
+    def packed(self) -> int:
+        """Elements of a block in which tokens or channels are split; 0 where none are."""
+        if not {*"ud"} & {*self.lengths}:
+            return 0
+        return math.prod(self.length(letter) for letter in "HtuDd")
 
     def to_json(self) -> dict[str, Any]:
         return {

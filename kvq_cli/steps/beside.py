@@ -72,7 +72,7 @@ def metadata_of(
         metadata = plain_metadata(metadata, manifest.layout)
     stale = {*STALE, *(STALE_HEADS if selection.cuts_heads else ())}
     if layout != SOURCE:
-        stale.add("layout")  # a slice keeps the axes that it spells out
+        stale |= {"layout", "block_size"}  # a slice keeps the axes that it spells out
     kept = {key: text for key, text in metadata.items() if key not in stale}
     found = {layer for role in selection.roles for layer in selection.layers(manifest, role)}
     layers = sorted(found)

@@ -20,7 +20,7 @@ from kvq_cli.errors import ProfileError, UsageError
 from kvq_cli.profile import load_object
 from kvq_cli.record import record
 from kvq_cli.steps.describe import InspectReport, described
-from kvq_cli.steps.facts import shapes_of, with_user_facts
+from kvq_cli.steps.facts import shapes_of
 from kvq_cli.steps.inputs import capture_input
 from kvq_cli.words import Role
 
@@ -47,10 +47,10 @@ def bind_profile(
     *,
     meta: Mapping[str, str] | None = None,
     shape: str | Path | None = None,
+    layout: str | None = None,
 ) -> KvCompressionProfileV1:
     """The profile; its rotation and codebook are made, which may take long."""
-    with capture_input(Path(source)) as opened:
-        capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
+    with capture_input(Path(source), layout, meta, shape=shape) as capture:
         found = shapes_of(capture).get(role)
     if found is None:
         raise UsageError(

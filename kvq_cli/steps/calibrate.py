@@ -27,6 +27,7 @@ from kvq_cli.profile import Profile, load_calibration
 from kvq_cli.profile.calibration import Calibration, RoleSummary
 from kvq_cli.quality.distortion import rounded
 from kvq_cli.record import record
+from kvq_cli.steps.facts import check_rows
 from kvq_cli.steps.probe import read_wide
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Role
@@ -57,6 +58,7 @@ class _Layer:
 
 def calibrated(capture: Capture, threads: int, progress: Progress) -> Calibration:
     """What the capture's rows are like; without a recommendation of bits."""
+    check_rows(capture)
     slabs = [slab for _, slab in sorted(capture.slabs.items())]
     found: dict[Role, list[_Layer]] = defaultdict(list)
     done, total = 0, sum(slab.heads * slab.tokens * slab.row_size for slab in slabs)

@@ -27,27 +27,27 @@ def cut_tensors(manifest: Manifest, cache: Cache, metadata: Mapping[str, str]) -
         mine = range(rows.first_layer, rows.first_layer + rows.length("L"))
         layers = tuple(layer for layer in mine if roles and (roles[0], layer) in cache)
         if layers:
-            _check_whole(manifest, rows, layers[0])
+            _check_whole(manifest, rows, layers[0], roles=len(roles))
             file = manifest.files[entry.file].name if manifest.files else None
-            axes = _dimensions(entry, rows, roles=len(roles))
+            axes = _dimensions(entry, rows)
             shape = cache[roles[0], layers[0]]
             found.append(NewTensor(entry.name, roles, axes, layers, shape, file))
     return Arranged(tuple(found), metadata=metadata)
 
 
-def _check_whole(manifest: Manifest, rows: Rows, layer: int) -> None:
+def _check_whole(manifest: Manifest, rows: Rows, layer: int, *, roles: int) -> None:
+    """One role of a tensor of both would be taken for something else: [2, T, HD] as [T, HD]."""
     whole = manifest.parts_by_layer()[layer].kv_heads
-    if "," in rows.axes or rows.length("H") != whole:
+    split = "," in rows.axes or rows.packed
+    if split or rows.length("H") != whole or roles < len(rows.roles):
         raise UsageError(
             "E101", "a part of this layout has no form of its own; choose one with --layout"
         )
 
 
-def _dimensions(entry: TensorEntry, rows: Rows, *, roles: int) -> str:
-    """The axes with a comma between dimensions; without R where one role is left."""
+def _dimensions(entry: TensorEntry, rows: Rows) -> str:
+    """The axes with a comma between dimensions."""
     groups = grouped(entry.shape, rows.axes, rows.lengths)
-    if roles < len(rows.roles):
-        groups = [group for each in groups if (group := each.replace("R", ""))]
     joined = ",".join(groups)
     return joined if any(len(group) > 1 for group in groups) else joined.replace(",", "")
 

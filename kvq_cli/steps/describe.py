@@ -6,6 +6,7 @@ a container.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,16 +57,25 @@ def kind_of(path: Path) -> str:
     return "profile" if text else "capture"
 
 
-def inspect(source: str | Path, *, pages: bool = False, tensors: bool = False) -> InspectReport:
+def inspect(
+    source: str | Path,
+    *,
+    pages: bool = False,
+    tensors: bool = False,
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
+) -> InspectReport:
     """What a file is: a container, a capture or a profile. Page data is not read."""
     path = Path(source)
     kind = kind_of(path)
+    if kind != "capture" and (meta or layout):
+        raise UsageError("E101", f"--layout and --meta are for captures, {path} is a {kind}")
     if kind == "container":
         found = _container(path, pages=pages, tensors=tensors)
     elif kind == "profile":
         return describe_profile(path)
     else:
-        found = _capture(path, tensors=tensors)
+        found = _capture(path, meta or {}, layout, tensors=tensors)
     return InspectReport(str(path), kind, found)
 
 
@@ -153,10 +163,13 @@ def described(source: str | Path, found: Any) -> InspectReport:
     return InspectReport(str(source), "profile", members)
 
 
-def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
-    from kvq_cli.capture import open_capture, open_source
+def _capture(
+    path: Path, meta: Mapping[str, str], layout: str | None, *, tensors: bool
+) -> dict[str, Any]:
+    from kvq_cli.capture import open_source
     from kvq_cli.capture.gatekeeper import check
     from kvq_cli.steps.facts import part_shapes, spans
+    from kvq_cli.steps.inputs import told_capture
 
     with open_source(path) as source:
         files = source.files
@@ -174,7 +187,7 @@ def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
             **({"files": [file.name for file in files.files]} if files.folder else {}),
         }
         try:
-            capture = open_capture(source)
+            capture = told_capture(source, layout, meta)
         except CaptureError as error:
             if error.error_id == "E209":
                 raise
@@ -189,6 +202,7 @@ def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
         return {
             **common,
             "layout": capture.layout,
+            "doubt": capture.doubt,
             "identity": dict(capture.identity),
             "parts": parts,
             "other_tensors": [files.label(each) for each in capture.others],

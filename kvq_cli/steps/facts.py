@@ -16,7 +16,14 @@ from kvq_cli.capture.facts import IDENTITY, Facts, facts_of, identity_of
 from kvq_cli.capture.layout import Capture, LayerShape
 from kvq_cli.contract.difference import differing_fields
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
-from kvq_cli.errors import ExpectationError, FileError, ProfileError, UsageError, reason
+from kvq_cli.errors import (
+    CaptureError,
+    ExpectationError,
+    FileError,
+    ProfileError,
+    UsageError,
+    reason,
+)
 from kvq_cli.record import record
 from kvq_cli.words import DType, Role
 
@@ -108,6 +115,13 @@ def with_user_facts(capture: Capture, meta: Mapping[str, str], shape: Path | Non
     note = f"metadata contradicts the tensors and is left out: {wrong}"
     facts = Facts(rope_state=told.rope_state)
     return replace(capture, facts=facts, notes=(*capture.notes, note))
+
+
+def check_rows(capture: Capture) -> None:
+    """CaptureError for a capture without rows that anything could be measured of."""
+    if not capture.slabs:
+        why = capture.doubt or "no tensor of keys or values is F16, BF16 or F32"
+        raise CaptureError("E204", f"there is nothing to measure: {why}")
 
 
 def _contradiction(capture: Capture) -> str | None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import Capture, Source, open_capture
+from kvq_cli.capture import Capture, Source, open_capture, open_source
+from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
-from kvq_cli.errors import UsageError
+from kvq_cli.errors import CaptureError, UsageError
+from kvq_cli.steps.facts import with_user_facts
+from kvq_cli.steps.hints import check_hints, hints_of, parted
 from kvq_cli.steps.output import STDOUT, Output, spool
 
 SUFFIX: Final = ".kvq"
@@ -36,21 +39,64 @@ def open_reader(path: Path) -> Iterator[Reader]:
 
 @contextmanager
 def capture_input(
-    path: Path | Capture, layout: str | None = None, target: Path = STDOUT
+    path: Path | Capture,
+    layout: str | None = None,
+    meta: Mapping[str, str] | None = None,
+    *,
+    shape: str | Path | None = None,
+    target: Path = STDOUT,
 ) -> Iterator[Capture]:
-    """A capture; a pipe is spooled, because pages come in another order than its bytes."""
+    """A capture, with what the user says of it."""
+    if isinstance(path, Capture):
+        yield _told(path, meta or {}, shape)
+        return
+    with _source(path, target) as source:
+        yield told_capture(source, layout, meta or {}, shape)
+
+
+def told_capture(
+    source: Source,
+    layout: str | None,
+    meta: Mapping[str, str],
+    shape: str | Path | None = None,
+) -> Capture:
+    """The capture in an open source, with what the user says of it."""
+    return _told(open_capture(source, layout, parted(meta)[0]), meta, shape)
+
+
+def _told(capture: Capture, meta: Mapping[str, str], shape: str | Path | None) -> Capture:
+    hints, facts = parted(meta)
+    check_hints(capture, hints)
+    return with_user_facts(capture, facts, Path(shape) if shape else None)
+
+
+@contextmanager
+def its_capture(path: Path, manifest: Manifest) -> Iterator[Capture]:
+    """A capture that a container may come from, read as that one was."""
+    layout, hints = hints_of(manifest)
+    with _source(path) as source:
+        try:
+            capture = open_capture(source, layout, hints)
+        except CaptureError as error:
+            if error.error_id != "E204":
+                raise
+            # Another capture, it seems: what differs is for the caller to find.
+            capture = open_capture(source)
+        yield capture
+
+
+@contextmanager
+def _source(path: Path, target: Path = STDOUT) -> Iterator[Source]:
+    """An open source; a pipe is spooled, because pages come in another order than its bytes."""
     with ExitStack() as stack:
-        if isinstance(path, Capture):
-            yield path
-            return
         if path != STDOUT:
-            yield stack.enter_context(open_capture(path, layout))
+            yield stack.enter_context(open_source(path))
             return
         fd = 0
         if not stat.S_ISREG(os.fstat(0).st_mode):
             fd = stack.enter_context(spool(target))
             _fill(Output(fd, "spool", seekable=True))
-        yield stack.enter_context(open_capture(Source(fd, STDIN), layout))
+        yield stack.enter_context(Source(fd, STDIN))
 
 
 def default_target(path: Path) -> Path:

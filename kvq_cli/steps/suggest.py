@@ -22,7 +22,7 @@ from kvq_cli.record import record
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.choose import choose_profiles
 from kvq_cli.steps.encode import Encoder, batches
-from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.facts import check_rows, shapes_of
 from kvq_cli.steps.plan import PagePlan, Plan, make_plan
 from kvq_cli.steps.probe import QuerySource
 from kvq_cli.steps.reports import SuggestReport
@@ -62,6 +62,7 @@ def suggested(
     progress: Progress,
 ) -> SuggestReport:
     """All candidates, the smallest first; `sample` is what the capture is of another."""
+    check_rows(capture)
     budget = replace(budget, on_violation=Fallback.KEEP_RAW)
     profiles = list(candidates(budget))
     found: list[Candidate] = []

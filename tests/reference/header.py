@@ -290,24 +290,31 @@ def check_rows(
     orders = string(rows["axes"]).split(",")
     need(len(orders) <= len(roles), "two orders of one role")
     need(type(rows["lengths"]) is dict, "lengths")
-    length = dict.fromkeys("BLRHTt", 1)
+    length = dict.fromkeys("BLRHTtud", 1)
     for letter, value in rows["lengths"].items():
         length[letter] = integer(value, 1)
     for order in orders:
         need(len(order) == len(set(order)) and set(order) == set(rows["lengths"]), "axes")
-        need(set("TD") <= set(order) <= set("BLRHTtD"), "axes")
+        need(set("TD") <= set(order) <= set("BLRHTtuDd"), "axes")
+        split = "u" in order or "d" in order
+        last = order[1 + max(order.find(letter) for letter in "BLRT") :]
+        need(not split or set(order) & set("HtuDd") == set(last), "axes behind a split one")
         need(("R" in order) == (length["R"] == 2) == (len(roles) == 2), "axes of two roles")
         if len(roles) == 2:
             need(order.split("R")[0] == orders[0].split("R")[0], "axes differ before R")
     need(math.prod(length.values()) == count, "lengths and shape")
     first, head = integer(rows["first_layer"]), integer(rows["first_head"])
     need(first + length["L"] <= 2**16 and head + length["H"] <= 2**16, "too many layers or heads")
-    tokens = integer(rows["tokens"], 1, length["T"] * length["t"])
+    if split:
+        block = math.prod(length[letter] for letter in "HtuDd")
+        need(head == 0 and block * WIDTHS[tensor["dtype"]] <= 2**26, "block, or heads of it")
+    tokens = integer(rows["tokens"], 1, length["T"] * length["t"] * length["u"])
     for role in roles:
         for layer in range(first, first + length["L"]):
             slab = slabs.get((ROLES.index(role), layer))
             need(slab is not None, "rows of a layer that no part has")
-            found = (length["B"], tokens, length["D"], tensor["dtype"])
+            need(not split or length["H"] == slab.heads, "heads of a split tensor")
+            found = (length["B"], tokens, length["D"] * length["d"], tensor["dtype"])
             need(found == (slab.batch, slab.tokens, slab.channels, slab.dtype), "rows of a part")
             heads[ROLES.index(role), layer] += range(head, head + length["H"])
 

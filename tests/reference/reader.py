@@ -84,6 +84,11 @@ class Container:
             for (file, name), bits in self.tensors.items()
         }
 
+    def files(self) -> dict[str, bytes]:
+        """All source files by name; one file has the name ""."""
+        names = [one["name"] or "" for one in sources(self.header)]
+        return {name: self.source(number) for number, name in enumerate(names)}
+
     def source(self, file: int = 0) -> bytes:
         """A source file; the original, byte for byte, if every codec is lossless."""
         mine = (bits for (number, _), bits in self.tensors.items() if number == file)
@@ -393,16 +398,17 @@ def put_rows(flat: Any, at: int, role: int, rows: Any, header: Header, walk: Wal
     """The pages of one role into the elements of a tensor."""
     order = rows["axes"].split(",")[-1 if at else 0]
     view = flat.reshape([rows["lengths"][letter] for letter in order])
-    missing = [letter for letter in "BLRHTt" if letter not in order]
+    missing = [letter for letter in "BLRHTtud" if letter not in order]
     view = view.reshape(view.shape + (1,) * len(missing))
     axes = list(order) + missing
-    view = view.transpose([axes.index(letter) for letter in "RBLHTtD"])[at]
-    block, mine = view.shape[4], range(rows["first_head"], rows["first_head"] + view.shape[2])
+    view = view.transpose([axes.index(letter) for letter in "RBLHTtuDd"])[at]
+    mine = range(rows["first_head"], rows["first_head"] + view.shape[2])
     for page in walk.pages:
         layer = page.layer - rows["first_layer"]
         if page.role != role or not 0 <= layer < view.shape[1]:
             continue
         for place, head in enumerate(header.content["head_sets"][page.head_set]):
             for token in range(page.tokens if head in mine else 0):
-                row = divmod(page.start + token, block)
-                view[page.batch, layer, head - mine[0], row[0], row[1]] = page.bits[place, token]
+                row = np.unravel_index(page.start + token, view.shape[3:6])
+                place_of = (page.batch, layer, head - mine[0], *row)
+                view[place_of] = page.bits[place, token].reshape(view.shape[6:])

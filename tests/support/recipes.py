@@ -5,6 +5,9 @@ with k = paint + i, exact in F16, BF16 and F32; integers and other dtypes are th
 251. `bits` puts other bit patterns at some elements: {"3": "7e00"}, big-endian hexadecimal.
 `tokens` are those of a padded tensor, [..., tokens, channels]: behind them are zeros. `hex` are
 bytes in place of painted ones.
+`members` are further ones of its entry in the header.
+
+A folder has `files` by name: each a capture of its own, or `text`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,18 @@ def capture_bytes(recipe: dict[str, Any]) -> bytes:
         tensor["name"]: (tensor["dtype"], tensor["shape"], tensor_bytes(tensor))
         for tensor in recipe["tensors"]
     }
-    return safetensors_bytes(tensors, recipe.get("metadata"))
+    members = {each["name"]: each.get("members", {}) for each in recipe["tensors"]}
+    return safetensors_bytes(tensors, recipe.get("metadata"), members)
+
+
+def capture_files(recipe: dict[str, Any]) -> dict[str, bytes]:
+    """The files of a folder by name; one file has the name ""."""
+    if "files" not in recipe:
+        return {"": capture_bytes(recipe)}
+    return {
+        name: file["text"].encode() if "text" in file else capture_bytes(file)
+        for name, file in recipe["files"].items()
+    }
 
 
 def tensor_bytes(tensor: dict[str, Any]) -> bytes:
