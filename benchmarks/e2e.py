@@ -27,6 +27,7 @@ import argparse
 import hashlib
 import json
 import math
+import sys
 import tempfile
 import textwrap
 from collections import defaultdict
@@ -143,9 +144,10 @@ def show(run: dict[str, Any]) -> None:
         print(f"{name:<20}", "".join(f"{each:>12.5g}" for each in rest), flush=True)
 
 
-def made(options: argparse.Namespace) -> dict[str, Any]:
-    words = "".join(f"--model {name} " for name in options.model)
-    told = machine.made(f'make e2e E2E="{words}--result"')
+def made() -> dict[str, Any]:
+    """As it was called, without folders: they are no part of the result."""
+    words = " ".join(Path(word).name for word in sys.argv[1:])
+    told = machine.made(f'make e2e E2E="{words}"')
     told["packages"] |= {name: version(name) for name in ("torch", "transformers", "gguf")}
     return told
 
@@ -177,7 +179,7 @@ def main() -> None:
         weights = MODELS[name]
         model, tokenizer = load(fetched(weights))
         for text in options.text or TEXTS:
-            run = {"made": made(options), "model": weights.model, "about": weights.about,
+            run = {"made": made(), "model": weights.model, "about": weights.about,
                    "weights_sha256": weights.sha256}  # fmt: skip
             run |= measured(model, tokenizer, text, options)
             show(run)
