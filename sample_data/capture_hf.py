@@ -128,9 +128,12 @@ def write(out: Path, layers: list[tuple[Any, Any]], queries: Any, told: dict[str
           layout: str = "canonical") -> None:  # fmt: skip
     """The capture and, where there are queries, their file."""
     named, lies = tensors(layers, layout)
+    tokens = int(told["tokens"])
+    if queries is not None and all(key.shape[2] < tokens for key, _ in layers):
+        # kvq takes the longest layer for the whole text: queries would look past themselves.
+        raise SystemExit("capture_hf: no layer keeps all tokens: --queries 0")
     save_file(named, out, {**told, "layout": lies})
     if queries is not None:
-        tokens = int(told["tokens"])
         positions = torch.arange(tokens - queries.shape[3], tokens)
         paired = {"pairs_with": out.name, "causal": "true: position p attends to keys 0..p"}
         lies = "batch,layers,query_heads,n_q,head_dim"

@@ -51,11 +51,12 @@ def restore(model: Any, path: Path) -> Any:
     count = text_config(model).num_hidden_layers
     if len(layers) != count:
         raise SystemExit(f"restore_hf: {path}: {len(layers)} layers, the model has {count}")
-    tokens = max(key.shape[2] for key, _ in layers)
-    tokens = int(told.get("tokens", tokens))
+    tokens = int(told.get("tokens", max(key.shape[2] for key, _ in layers)))
     cache = DynamicCache(config=model.config)
     for number, pair in enumerate(layers):
         key, value = (each.to(model.dtype) for each in pair)
+        if key.shape[2] != tokens and not cache.layers[number].is_sliding:
+            raise SystemExit(f"restore_hf: {path}: layer {number} has not all {tokens} tokens")
         if told.get("rope_state") in ("pre", "pre_rope"):
             key = turned(model, number, key, tokens - key.shape[2])
         cache.update(key, value, number)

@@ -130,6 +130,40 @@ def test_a_ragged_cache_is_not_canonical(tmp_path):
     assert sorted(counts) == [WINDOW - 1] * 2 + [len(PROMPT)] * 2
 
 
+def test_queries_need_a_layer_that_keeps_all_tokens(tmp_path):
+    """Where every layer has a window, nobody could tell which keys a query saw."""
+    config = transformers.MistralConfig(**SIZES, sliding_window=WINDOW)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(SystemExit, match="--queries 0"):
+        captured(model, path, "hf")
+    layers, _, told = capture_hf.capture(model, PROMPT, dtype="f32")
+    capture_hf.write(path, layers, None, told)
+    found = hf_model.forward(model, FOLLOWING, restore_hf.restore(model, path))
+    torch.testing.assert_close(found, without_a_file(model), rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_tokens_are_a_cache(tmp_path):
+    """What kvq restored of the first tokens is the cache of a model that read those alone."""
+    model = model_of("llama")
+    source, box, back = (tmp_path / each for each in ("a.safetensors", "b.kvq", "c.safetensors"))
+    captured(model, source, "canonical", dtype="f32", pre_rope=True)
+    kvq_cli.compress(source, box)
+    kvq_cli.decompress(box, back, selection=kvq_cli.Selection(chosen_tokens=[slice(0, 16)]))
+    found = hf_model.forward(model, PROMPT[16:], restore_hf.restore(model, back))
+    cache = transformers.DynamicCache(config=model.config)
+    torch.testing.assert_close(found, hf_model.forward(model, PROMPT, cache)[16:])
+
+
+def test_a_layer_that_lacks_tokens_is_no_cache(tmp_path):
+    """The model would take every token that is left for an earlier one."""
+    model = model_of("llama")
+    layers, _, told = capture_hf.capture(model, PROMPT)
+    capture_hf.write(tmp_path / "a.safetensors", layers, None, told | {"tokens": "30"})
+    with pytest.raises(SystemExit, match="has not all 30 tokens"):
+        restore_hf.restore(model, tmp_path / "a.safetensors")
+
+
 def test_the_model_is_left_as_it_was():
     """After a capture the model runs its own attention and its own rotation."""
     model = model_of("llama")
