@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from bench_docs import Row, made, markdown
 
+EIGHT_BITS: Final = ("int8", "fp8-e4m3", "fp8-e5m2")
+LIMIT: Final = 0.5  # percent of perplexity that 8 bits should not cost
 RESULTS: Final = Path(__file__).parents[1] / "benchmarks" / "e2e.json"
 
 
@@ -23,7 +25,19 @@ def load() -> list[dict[str, Any]]:
 
 def e2e_block() -> str:
     """A table for each model and text."""
-    return "\n".join(section(run) for run in load())
+    return "\n".join([eight_bits(), *(section(run) for run in load())])
+
+
+def eight_bits() -> str:
+    """Which profiles of 8 bits change perplexity by more than they should."""
+    told = [
+        f"`{row['profile']}` {percent(row['change_percent'])} ± {row['error_percent']:.2f} % "
+        f"({run['model']}, {run['text']})"
+        for run in load() for row in run["rows"]
+        if row["profile"] in EIGHT_BITS and abs(row["change_percent"]) > LIMIT
+    ]  # fmt: skip
+    names = ", ".join(f"`{profile}`" for profile in EIGHT_BITS)
+    return f"Of {names}, beyond {LIMIT} % of perplexity: {', '.join(told) or 'none'}.\n"
 
 
 def section(run: Row) -> str:
@@ -74,7 +88,7 @@ def short_block() -> str:
         told = [f"{percent(each['change_percent'])}, {small(each['kl'])}" for each in rows]
         lines.append([f"`{row['profile']}`", f"{ratio:.3f}", *told])
     header = ["profile", "least ratio vs f16", *(f"{run['model']}, {run['text']}" for run in runs)]
-    return markdown(header, lines)
+    return f"{markdown(header, lines)}\n{eight_bits()}"
 
 
 def find(run: Row, profile: str) -> Row:

@@ -14,8 +14,6 @@ from kvq_cli.profile import builtin_names
 
 ROOT = Path(__file__).parents[2]
 RUNS = e2e_docs.load()
-LIMIT = 0.5  # percent of perplexity, for 8 bits
-EIGHT_BITS = ("int8", "fp8-e4m3", "fp8-e5m2")
 
 
 def rows(run):
@@ -54,9 +52,12 @@ def test_what_is_not_lost_changes_nothing():
 def test_eight_bits_stay_within_half_a_percent():
     """As far as the tokens can tell: the change less its standard error."""
     for run in RUNS:
-        for name in EIGHT_BITS:
+        for name in e2e_docs.EIGHT_BITS:
             row = rows(run)[name]
-            assert abs(row["change_percent"]) - row["error_percent"] <= LIMIT, (run["model"], name)
+            assert abs(row["change_percent"]) - row["error_percent"] <= e2e_docs.LIMIT, (
+                run["model"],
+                name,
+            )
 
 
 def test_results_name_no_folder_of_a_machine():
