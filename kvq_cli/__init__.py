@@ -8,6 +8,8 @@ __version__ = "0.1.0"
 
 # Name to module; nothing else is looked up.
 PUBLIC = {
+    "CacheWriter": "kvq_cli.growing",
+    "CapacityError": "kvq_cli.growing",
     "Container": "kvq_cli.steps.opened",
     "DType": "kvq_cli.words",
     "Expected": "kvq_cli.steps.expect",
@@ -28,6 +30,8 @@ PUBLIC = {
 }
 
 __all__ = [
+    "CacheWriter",
+    "CapacityError",
     "Container",
     "DType",
     "Expected",

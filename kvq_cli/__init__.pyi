@@ -2,6 +2,8 @@ from kvq_cli.advice import calibrate as calibrate
 from kvq_cli.advice import plan_stats as plan_stats
 from kvq_cli.advice import suggest as suggest
 from kvq_cli.errors import KvqError as KvqError
+from kvq_cli.growing import CacheWriter as CacheWriter
+from kvq_cli.growing import CapacityError as CapacityError
 from kvq_cli.pipeline import compress as compress
 from kvq_cli.pipeline import decompress as decompress
 from kvq_cli.pipeline import stats as stats
@@ -18,6 +20,8 @@ from kvq_cli.words import Role as Role
 
 __version__: str
 __all__ = [
+    "CacheWriter",
+    "CapacityError",
     "Container",
     "DType",
     "Expected",

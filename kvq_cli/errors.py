@@ -45,6 +45,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E206": (DAMAGED, "capture holds no tokens"),
     "E207": (LIMIT, "capture exceeds a limit"),
     "E208": (EXPECTATION, "queries are for another capture"),
+    "E209": (UNSUPPORTED, "file of another tool, not a capture"),
     # 3xx: containers
     "E301": (DAMAGED, "not a kvq container"),
     "E302": (DAMAGED, "container is truncated"),
@@ -67,6 +68,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E601": (INPUT_OUTPUT, "input or output failed"),
     # 7xx: limits of the process
     "E701": (LIMIT, "out of memory"),
+    "E702": (LIMIT, "a writer is full"),
     # 8xx: expectations of verify
     "E801": (EXPECTATION, "profile differs from the expected one"),
     "E802": (EXPECTATION, "shape differs from the expected one"),
@@ -75,6 +77,8 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E805": (EXPECTATION, "container does not come from this capture"),
     "E806": (EXPECTATION, "quality budget is not kept"),
     "E807": (EXPECTATION, "calibration differs from the expected one"),
+    "E808": (EXPECTATION, "segment does not continue what comes before it"),
+    "E809": (EXPECTATION, "identity or geometry differs from the expected one"),
     "E999": (BUG, "a bug in kvq"),
 }
 

@@ -12,14 +12,12 @@ crosses one boundary: capture, codecs, container and quality know nothing of eac
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.header import Header
 from kvq_cli.container import chunk
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import Reader
@@ -33,11 +31,13 @@ from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.calibrate import held_to_calibration
+from kvq_cli.steps.chain import Link, read_chain
 from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of, with_user_facts
+from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
@@ -45,13 +45,16 @@ from kvq_cli.steps.inputs import (
     default_target,
     open_reader,
 )
+from kvq_cli.steps.joining import Joining, open_chain
 from kvq_cli.steps.kept import held_to_budgets
-from kvq_cli.steps.output import Output, check_output, copy_to, open_output, spool
+from kvq_cli.steps.narrow import segment_of
+from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
+from kvq_cli.steps.placed import open_placed
 from kvq_cli.steps.plan import Plan, make_plan
-from kvq_cli.steps.restore import Placer, open_front, restore_by_index, write_at
+from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.select import Selection
-from kvq_cli.steps.target import new_target, source_target
+from kvq_cli.steps.target import is_folder
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -68,7 +71,7 @@ __all__ = [
 
 
 def compress(
-    source: str | Path,
+    source: str | Path | Capture,
     target: str | Path | None = None,
     *,
     profiles: Sequence[ProfileSource] = (),
@@ -80,6 +83,8 @@ def compress(
     calibration: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
+    continues: Sequence[str | Path] = (),
+    full: bool = False,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
@@ -87,19 +92,24 @@ def compress(
     """Write a container of the capture; without a profile nothing is lost.
 
     What a profile's budget bounds is measured first, with the capture's own queries, or those
-    named: a file, or "self".
+    named: a file, or "self". With `continues`, the containers of a chain or the last of them,
+    the capture holds the tokens after it, or, if it is `full`, all tokens from the first on.
     """
-    path = Path(source)
+    given = source if isinstance(source, Capture) else Path(source)
+    path = Path(given.source.path) if isinstance(given, Capture) else given
     out = Path(target) if target is not None else default_target(path)
+    inputs = () if isinstance(given, Capture) else (path,)
     # A pipe is read to its end before the output is opened.
-    check_output(out, force=force, inputs=(path,))
-    with capture_input(path, layout, out) as opened, ExitStack() as stack:
+    check_output(out, force=force, inputs=inputs)
+    with capture_input(given, layout, out) as opened, ExitStack() as stack:
         capture = with_user_facts(opened, meta or {}, Path(shape) if shape else None)
-        plan = _planned(capture, profiles, codebooks, calibration, level, alignment)
+        chain = read_chain(continues)
+        capture = segment_of(capture, chain, full=full)
+        plan = _planned(capture, profiles, codebooks, calibration, level, alignment, chain)
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
-        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
+        output = stack.enter_context(open_output(out, force=force, inputs=inputs))
         tally = reports.Tally()
         end = write_container(plan, output.write, threads, tally=tally, progress=progress)
         capture.source.check_unchanged()
@@ -117,7 +127,7 @@ def write_container(
     """The story of compress, from plan to footer."""
     encoder = Encoder(plan)
     writer = Writer(plan.manifest, write)
-    total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.role is not None)
+    total = sum(tensor.nbytes for tensor in plan.manifest.tensors if tensor.rows is not None)
     with workers(threads, encoder.room) as pool:
         for front in encoder.front():
             writer.append(front)
@@ -135,44 +145,43 @@ def decompress(
     source: str | Path,
     target: str | Path | None = None,
     *,
+    then: Sequence[str | Path] = (),
     selection: Selection | None = None,
     layout: str = "source",
     dtype: DType | None = None,
+    identity: Mapping[str, str] | None = None,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
 ) -> reports.DecompressReport:
-    """Restore a safetensors file; unsliced, in its own layout and dtype, the original one."""
-    path = Path(source)
-    wanted = selection or Selection()
+    """Restore a file or folder; unsliced, in its own layout and dtype, the original one.
+
+    `then` are containers that continue it, each the one before: their tokens are joined. One
+    of another identity than the expected one is refused before anything is written.
+    """
+    check_keys(identity or {})
+    path, wanted = Path(source), selection or Selection()
     out = Path(target) if target is not None else default_restored(path)
-    original = not wanted.cuts and layout == "source" and dtype is None
-    with open_reader(path) as reader, ExitStack() as stack:
-        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
-        fd = output.fd if output.seekable else stack.enter_context(spool())
-
-        def begin(opener: PageOpener, head: Header) -> Placer:
-            manifest = reader.manifest
-            aim = (
-                source_target(manifest, head)
-                if original
-                else new_target(manifest, head, wanted, layout=layout, dtype=dtype)
-            )
-            os.ftruncate(fd, aim.size)
-            write_at(fd, 0, aim.header)
-            return Placer(fd, opener, aim, wanted, dtype, output.wrote)
-
-        with workers(threads, messages=reader.source.seekable) as pool:
-            if wanted.cuts and reader.source.seekable:
-                opener = PageOpener(reader)
-                placer = begin(opener, opener.head(open_front(reader, opener)))
-                restore_by_index(reader, opener, pool, placer)
-                end = reader.footer()
-            else:
-                end = read_all(reader, pool, begin, progress)
-        if not output.seekable:
-            copy_to(fd, output)
-        return reports.decompress_report(path, out, end, os.fstat(fd).st_size)
+    paths = (path, *map(Path, then))
+    with ExitStack() as stack:
+        chain = open_chain(paths, stack)
+        for reader in chain:
+            check_identity(reader.manifest, identity or {})
+        joining = Joining([reader.manifest for reader in chain], wanted, layout, dtype)
+        folder = is_folder(joining.manifest, layout)
+        placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=paths))
+        ends = []
+        for at, reader in enumerate(chain):
+            begin = joining.begin(at, placed)
+            with workers(threads, messages=reader.source.seekable) as pool:
+                if wanted.cuts and reader.source.seekable:
+                    opener = PageOpener(reader)
+                    placer = begin(opener, open_front(reader, opener))
+                    restore_by_index(reader, opener, pool, placer)
+                    ends.append(reader.footer())
+                else:
+                    ends.append(read_all(reader, pool, begin, progress))
+        return reports.decompress_report(path, out, ends, joining.size)
 
 
 def verify(
@@ -196,6 +205,8 @@ def verify(
         raise UsageError("E101", "--quick reads no pages, so there is nothing to compare")
     if queries and not against:
         raise UsageError("E101", "--queries measures again, which needs --against")
+    expected = expected or expect.Expected()
+    check_keys(expected.identity)
     further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
@@ -212,7 +223,7 @@ def verify(
             worst, broken, notes = held_to_budgets(
                 reader, compared, capture, further, queries, threads, progress
             )
-        broken += expect.find_broken(reader.manifest, end, expected or expect.Expected())
+        broken += expect.find_broken(reader.manifest, end, expected)
         return reports.VerifyReport(
             path=str(path),
             pages=end.pages,
@@ -275,9 +286,10 @@ def _planned(
     calibration: str | Path | None,
     level: int | None = None,
     alignment: int | None = None,
+    chain: Sequence[Link] = (),
 ) -> Plan:
     """What profiles make of a capture, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
     named = held_to_calibration(capture, [each.profile for each in choices], calibration)
     storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
-    return make_plan(capture, choices, storage, books, named)
+    return make_plan(capture, choices, storage, books, named, chain)

@@ -148,6 +148,30 @@ RECIPES: dict[str, dict[str, Any]] = {
         },
         "profile": profile("ragged", int8("token", "f16"), storage=PLAIN),
     },
+    "padded": {
+        "what": "a cache of mlx-lm: room for 6 tokens, of which 3 and 5 count; zeros behind them",
+        "capture": {
+            "tensors": [
+                tensor("0.0", [2, 1, 6, 4], tokens=3),
+                tensor("0.1", [2, 1, 6, 3], tokens=3),
+                tensor("0.2", [], "I32", hex="03000000"),
+                tensor("1.0", [1, 2, 6, 4], tokens=5),
+                tensor("1.1", [1, 2, 6, 4], tokens=5),
+                tensor("1.2", [], "I32", hex="05000000"),
+            ],
+            "metadata": {
+                "0.model": "vector",
+                "1.0": "KVCache",
+                "1.1": "KVCache",
+                "2.0": "",
+                "2.1.0": "0.2",
+                "2.1.1": "scalar",
+                "2.2.0": "1.2",
+                "2.2.1": "scalar",
+            },
+        },
+        "profile": profile("padded", int8("token", "f16"), fixed_rate=True, storage=PLAIN),
+    },
     "extras": {
         "what": "tensors that are not keys or values, one of them empty; no values",
         "capture": {
@@ -211,7 +235,7 @@ def vector(name: str) -> dict[str, Any]:
     container = read(data)
     if container.source() != restored:
         raise SystemExit(f"{name}: the two readers disagree")
-    tensors = {name: text(bits) for name, bits in container.tensors.items()}
+    tensors = {name: text(bits) for name, bits in container.named().items()}
     return {
         "name": name,
         **recipe,

@@ -62,7 +62,8 @@ ZSTD: Final = ".".join(map(str, zstandard.ZSTD_VERSION))
 TYPER: Final = version("typer")
 EXITS: Final[Mapping[int, str]] = {
     0: "done; every check held",
-    1: "the file is intact, an expectation does not hold: profile, shape, root, size, capture",
+    1: "the file is intact, an expectation does not hold: profile, shape, identity, root, size, "
+    "capture",
     2: "wrong usage",
     3: "damaged, truncated, or not what it claims to be",
     4: "unsupported: version, feature, codec, dtype, layout",

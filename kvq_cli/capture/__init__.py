@@ -10,51 +10,75 @@ data is read before a page asks for it (source, slab). writer makes headers of n
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from typing import Final, TypeAlias
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, per_layer
-from kvq_cli.capture.header import Header, shown
-from kvq_cli.capture.layout import Binding, Capture, bind
+from kvq_cli.capture import canonical, gatekeeper, hf, mlx, mlx_031
+from kvq_cli.capture.adapter import Adapter, Found
+from kvq_cli.capture.files import Files
+from kvq_cli.capture.folder import Folder, is_index
+from kvq_cli.capture.foreign import refuse_weights
+from kvq_cli.capture.header import shown
+from kvq_cli.capture.layout import Capture, bind
 from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError, UsageError
 
-__all__ = ["ADAPTERS", "Capture", "Source", "open_capture"]
-
-Adapter: TypeAlias = Callable[[Header], tuple[Binding, ...] | None]
+__all__ = ["ADAPTERS", "Capture", "Source", "open_capture", "open_source"]
 
 # Closed: a name from a file or a user selects code only through this table.
 ADAPTERS: Final[Mapping[str, Adapter]] = {
-    "canonical": canonical.recognise,
-    "per_layer": per_layer.recognise,
+    "canonical": canonical.ADAPTER,
+    "hf": hf.ADAPTER,
+    "mlx": mlx.ADAPTER,
+    "mlx-0.31": mlx_031.ADAPTER,
 }
 MAX_LISTED: Final = 6
 
 
-def open_capture(file: Source | str | os.PathLike[str] | int, layout: str | None = None) -> Capture:
-    """The capture in a file, by the one adapter that fits or by the named one."""
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """A safetensors file, a folder of them, or the files that an index names."""
+    whole = Path(path)
+    return Folder(path) if whole.is_dir() or is_index(whole) else Source(path)
+
+
+def open_capture(
+    file: Source | str | os.PathLike[str],
+    layout: str | None = None,
+    told: Mapping[str, str] | None = None,
+) -> Capture:
+    """The capture in a file or folder, by the one adapter that fits or by the named one.
+
+    What the user has `told` counts like metadata of the file, and before it.
+    """
     if layout is not None and layout not in ADAPTERS:
         known = ", ".join(ADAPTERS)
         raise UsageError("E101", f'no layout "{shown(layout)}", there are: {known}')
-    source = file if isinstance(file, Source) else Source(file)
+    source = file if isinstance(file, Source) else open_source(file)
     try:
-        gatekeeper.check(source.header)
-        name, bindings = _recognise(source.header, [layout] if layout else list(ADAPTERS))
-        return bind(source, name, bindings)
+        for each in source.files.files:
+            if each.header is not None:
+                gatekeeper.check(each.header)
+        source.files.tell(told or {})
+        name, found = recognised(source.files, layout)
+        return bind(source, name, found)
     except BaseException:
         if source is not file:
             source.close()
         raise
 
 
-def _recognise(header: Header, names: list[str]) -> tuple[str, tuple[Binding, ...]]:
-    fits = [(name, found) for name in names if (found := ADAPTERS[name](header))]
+def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
+    """The one layout that fits, or the named one, and what it makes of the tensors."""
+    names = [layout] if layout else [name for name, each in ADAPTERS.items() if not each.named]
+    fits = [(name, found) for name in names if (found := ADAPTERS[name].recognise(files))]
     if len(fits) == 1:
         return fits[0]
     if fits:
         candidates = ", ".join(name for name, _ in fits)
         raise CaptureError("E204", f"more than one layout fits, name one of: {candidates}")
-    tensors = [f'"{shown(tensor.name)}" {list(tensor.shape)}' for tensor in header.tensors]
+    refuse_weights(tensor.name for tensor in files.tensors)
+    tensors = [f'"{shown(files.label(tensor))}" {list(tensor.shape)}' for tensor in files.tensors]
     listed = ", ".join(tensors[:MAX_LISTED]) or "none"
     rest = len(tensors) - MAX_LISTED
     more = f" and {rest} more" if rest > 0 else ""

@@ -42,6 +42,7 @@ class Tensor:
     shape: tuple[int, ...]
     start: int
     stop: int
+    file: int = 0  # its number, where a capture has several
 
     @property
     def nbytes(self) -> int:

@@ -16,9 +16,11 @@ from typing import Final
 
 import numpy as np
 
+from kvq_cli.capture.binding import Binding, bound, slabs_of
 from kvq_cli.capture.facts import axes_of
-from kvq_cli.capture.header import Header, Tensor
-from kvq_cli.capture.layout import QUANTISABLE, Binding, slabs_of
+from kvq_cli.capture.files import Files
+from kvq_cli.capture.header import Tensor
+from kvq_cli.capture.layout import QUANTISABLE
 from kvq_cli.capture.slab import Slab
 from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError
@@ -50,12 +52,13 @@ class Queries:
 
 def find_queries(source: Source) -> Queries | None:
     """The queries of a file, if it has any; CaptureError where they make no sense."""
-    tensors = {tensor.name: tensor for tensor in source.header.tensors}
+    files = source.files
+    tensors = {tensor.name: tensor for tensor in files.tensors}
     tensor = tensors.get(TENSOR)
     if tensor is None:
         return None
-    header, metadata = source.header, source.header.metadata
-    binding = _binding(tensor, header)
+    metadata = files.metadata
+    binding = _binding(tensor, files)
     found = {(slab.batch, slab.layer): slab for slab in slabs_of(binding)}
     count = binding.length("T")
     causal = POSITIONS in tensors and not metadata.get("causal", "").startswith("false")
@@ -81,16 +84,16 @@ def scale_of(metadata: Mapping[str, str]) -> float | None:
     return scale
 
 
-def _binding(tensor: Tensor, header: Header) -> Binding:
-    axes = axes_of(header.metadata, AXES, len(tensor.shape))
-    if axes is None or tensor.dtype not in QUANTISABLE:
+def _binding(tensor: Tensor, files: Files) -> Binding:
+    axes = axes_of(files.metadata, AXES, len(tensor.shape))
+    binding = bound(tensor, Role.KEY, axes) if axes else None
+    if binding is None or tensor.dtype not in QUANTISABLE:
         raise CaptureError(
             "E202",
             f"{tensor.dtype} {list(tensor.shape)} are no queries: F16, BF16 or F32 "
             "[batch, layers, query_heads, queries, head_dim]",
             tensor.name,
         )
-    binding = Binding(tensor, Role.KEY, axes, 0)
     if 0 in tensor.shape or binding.length("T") > MAX_QUERIES:
         found = f"{list(tensor.shape)}: 1 to {MAX_QUERIES} queries of a layer are allowed"
         raise CaptureError("E207", found, tensor.name)

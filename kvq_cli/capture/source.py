@@ -14,7 +14,9 @@ import stat
 from collections.abc import Sequence
 from typing import Self, TypeAlias
 
-from kvq_cli.capture.header import LENGTH_SIZE, Header, header_size, parse_header, shown
+from kvq_cli.capture.files import Files, one_file
+from kvq_cli.capture.foreign import HEAD, refuse_foreign
+from kvq_cli.capture.header import Header, header_size, parse_header, shown
 from kvq_cli.errors import CaptureError, FileError
 
 Writable: TypeAlias = bytearray | memoryview
@@ -23,7 +25,9 @@ Writable: TypeAlias = bytearray | memoryview
 class Source:
     """A regular file with a safetensors header; a context manager."""
 
-    __slots__ = ("_fd", "_state", "header", "path")
+    __slots__ = ("_fd", "_state", "files", "header", "path")
+
+    files: Files
 
     def __init__(self, file: str | os.PathLike[str] | int, path: str | None = None) -> None:
         """Open a path, or take a copy of an open descriptor; `path` is its name in messages."""
@@ -34,6 +38,7 @@ class Source:
             self._state = _state(self._fd)
             self._check_regular()
             self.header = self._read_header()
+            self.files = one_file(self.header)
         except OSError as error:
             self.close()
             raise self._failed(error) from error
@@ -86,8 +91,9 @@ class Source:
 
     def _read_header(self) -> Header:
         file_size = os.fstat(self._fd).st_size
-        prefix = bytearray(min(LENGTH_SIZE, file_size))
+        prefix = bytearray(min(HEAD, file_size))
         self.read_into(0, prefix)
+        refuse_foreign(bytes(prefix), self.path)
         raw = bytearray(header_size(bytes(prefix), file_size))
         self.read_into(0, raw)
         return parse_header(bytes(raw), file_size)

@@ -11,7 +11,6 @@ import typer
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.cli.targets import output_for
-from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -43,6 +42,14 @@ def compress(
     ] = None,
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
+    continues: Annotated[
+        list[str] | None,
+        typer.Option("--continues", help="Container whose tokens come before these."),
+    ] = None,
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="With --continues: the capture holds those tokens too."),
+    ] = False,
     output: options.Output = None,
     force: options.Force = False,
     threads: options.Threads = 0,
@@ -80,6 +87,8 @@ def compress(
             calibration=calibration,
             level=level,
             alignment=align,
+            continues=continues or [],
+            full=full,
             threads=threads,
             force=force,
             progress=render.progress(common, name),
@@ -94,13 +103,7 @@ compress.__doc__ = f"{compress.__doc__}\n\n{EXAMPLES}"
 
 def told_facts(pairs: list[str]) -> dict[str, str]:
     """What --meta says of captures."""
-    meta = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key or not text:
-            raise UsageError("E101", f"--meta {pair}: KEY=VALUE is expected")
-        meta[key] = text
-    return meta
+    return options.key_values("--meta", pairs)
 
 
 def _human(common: options.Common) -> Any:

@@ -15,6 +15,7 @@ from kvq_cli.cli.targets import output_for
 EXAMPLES = """\b
 Examples:
   kvq decompress cache.safetensors.kvq
+  kvq decompress cache.kvq --expect model=org/name --expect dtype=f16
   kvq decompress cache.kvq --layers 0:4 --tokens -128: --dtype f32 -o tail.safetensors"""
 
 
@@ -30,8 +31,9 @@ class LayoutName(StrEnum):
 
     SOURCE = "source"
     CANONICAL = "canonical"
-    PER_LAYER = "per_layer"
     HF = "hf"
+    MLX = "mlx"
+    MLX_031 = "mlx-0.31"
 
 
 class DTypeName(StrEnum):
@@ -57,6 +59,7 @@ def decompress(
     dtype: Annotated[
         DTypeName, typer.Option("--dtype", help="Element type of keys and values.")
     ] = DTypeName.SOURCE,
+    expect: options.Expect = None,
     output: options.Output = None,
     force: options.Force = False,
     threads: options.Threads = 0,
@@ -71,17 +74,24 @@ def decompress(
     null: options.Nul = False,
 ) -> int:
     """Restore captures. Unsliced, in its own layout and dtype, the output has the source's header
-    and layout; from a lossless container it is the original file, byte for byte."""
+    and layout; from a lossless container it is the original file, byte for byte.
+
+    A container that continues the one before it is joined to it."""
     from kvq_cli import pipeline
+    from kvq_cli.steps.identity import check_keys
     from kvq_cli.steps.inputs import default_restored
+    from kvq_cli.steps.joining import grouped
     from kvq_cli.steps.select import Selection, parse_choice
     from kvq_cli.words import DType, Role
 
     common = options.Common(
         "decompress", json, ndjson, quiet, verbose, not no_progress, color, fail_fast
     )
-    names = options.input_names(inputs, files_from, null=null)
+    groups = grouped(options.input_names(inputs, files_from, null=null))
+    names = list(groups)
     to = output_for(names, output, default_restored)
+    wanted = options.key_values("--expect", expect)
+    check_keys(wanted)
     selection = Selection(
         roles=tuple(Role) if role is None else (Role[role.name],),
         chosen_layers=parse_choice(layers, "layer"),
@@ -93,9 +103,11 @@ def decompress(
         return pipeline.decompress(
             name,
             to(name),
+            then=groups[name],
             selection=selection,
-            layout="per_layer" if layout is LayoutName.HF else layout.value,
+            layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
+            identity=wanted,
             threads=threads,
             force=force,
             progress=render.progress(common, name),

@@ -75,6 +75,8 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
     )
     for word in ("content_root", "file_root"):
         render.say(f"  {word:12} {report[word]}")
+    if report["continues"]:
+        render.say(f"  continues    {report['continues']}, from token {report['token_offset']}")
     for each in report["profiles"]:
         name = each["profile"].get("name", each["profile"].get("profile_id", ""))
         render.say(f"  profile      {'+'.join(each['roles'])}: {name} {each['digest']}")

@@ -48,6 +48,10 @@ FailFast: TypeAlias = Annotated[
 FilesFrom: TypeAlias = Annotated[
     str | None, typer.Option("--files-from", help="Read input names from a file; - is stdin.")
 ]
+Expect: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--expect", help="KEY=VALUE it must say, such as model=NAME or kv_heads=8."),
+]
 Nul: TypeAlias = Annotated[
     bool, typer.Option("-0", "--null", help="Names in --files-from end with NUL.")
 ]
@@ -81,6 +85,19 @@ def input_names(inputs: list[str] | None, files_from: str | None, *, null: bool)
     if names.count("-") > 1:
         raise UsageError("E101", "standard input is named twice")
     return [name if name == "-" else file_name(name) for name in names]
+
+
+def key_values(option: str, pairs: list[str] | None) -> dict[str, str]:
+    """What an option of KEY=VALUE says; only the first = counts, and a key is named once."""
+    told: dict[str, str] = {}
+    for pair in pairs or []:
+        key, _, text = pair.partition("=")
+        if not key or not text:
+            raise UsageError("E101", f"{option} {pair}: KEY=VALUE is expected")
+        if key in told:
+            raise UsageError("E101", f"{option} {key} is named twice")
+        told[key] = text
+    return told
 
 
 def file_name(name: str) -> str:

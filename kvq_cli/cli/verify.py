@@ -17,6 +17,7 @@ from kvq_cli.errors import UsageError
 EXAMPLES = """\b
 Examples:
   kvq verify cache.kvq --profile int8 --min-ratio 1.9
+  kvq verify cache.kvq --quick --expect model=org/name --expect layers=32
   kvq verify *.kvq --min-ratio 3 --budget bounds.json --format junit > kvq.xml
   kvq verify --check SUMS"""
 
@@ -29,6 +30,7 @@ def verify(
     shape: Annotated[
         list[str] | None, typer.Option("--shape", help="Shape JSON it must have.")
     ] = None,
+    expect: options.Expect = None,
     content_root: Annotated[
         str | None, typer.Option("--content-root", help="Digest it must have.")
     ] = None,
@@ -42,6 +44,9 @@ def verify(
     ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="JSON of quality bounds that must hold.")
+    ] = None,
+    continues: Annotated[
+        str | None, typer.Option("--continues", help="Container that it must continue.")
     ] = None,
     calibration: Annotated[
         str | None, typer.Option("--calibration", help="Calibration it must be made with.")
@@ -75,12 +80,15 @@ def verify(
     from kvq_cli import pipeline
     from kvq_cli.cli.sums import read_sums
     from kvq_cli.steps.expect import Expected
+    from kvq_cli.steps.identity import check_keys
 
     common = options.Common(
         "verify", json, ndjson, quiet or status, verbose, not no_progress, color, fail_fast
     )
     if min_ratio is not None and not math.isfinite(min_ratio):
         raise UsageError("E101", f"--min-ratio {min_ratio}: a number is expected")
+    wanted = options.key_values("--expect", expect)
+    check_keys(wanted)
     listed = [entry for path in check or [] for entry in read_sums(path)]
     if check and (inputs or files_from):
         raise UsageError("E101", "--check brings its own file names")
@@ -106,6 +114,8 @@ def verify(
                 min_ratio=min_ratio,
                 max_bytes=max_bytes,
                 calibration=calibration,
+                continues=continues,
+                identity=wanted,
             ),
             against=against,
             queries=queries,

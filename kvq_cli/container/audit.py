@@ -32,13 +32,15 @@ class Audit:
         self._pieces = _promised(manifest)
         self._seen: list[tuple[bytes, bytes | None]] = []  # what the index must say
         self._leaves: list[index.LeafEntry] = []
-        self._stage = 0  # 0 nothing yet, 1 after HEAD, 2 in pages
+        self._heads = manifest.sources  # that are still to come
+        self._stage = 0  # 0 nothing yet, 1 after the last HEAD, 2 in pages
 
     def head(self, header: ChunkHeader) -> None:
         self._file.update(header.digest)
         if self._stage != 0:
-            raise ContainerError("E304", "a second HEAD chunk", header.offset)
-        self._stage = 1
+            raise ContainerError("E304", "a HEAD chunk too many", header.offset)
+        self._heads -= 1
+        self._stage = int(self._heads == 0)
 
     def ancillary(self, header: ChunkHeader) -> None:
         self._file.update(header.digest)

@@ -9,10 +9,10 @@ of shapes and profiles are those of the objects beside them.
 from __future__ import annotations
 
 import math
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from kvq_cli import digest, jsontext
-from kvq_cli.container.manifest import Manifest, Part, TensorEntry
+from kvq_cli.container.manifest import Manifest, Part, Rows, TensorEntry
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
 from kvq_cli.errors import ContainerError, DigestError
@@ -23,10 +23,14 @@ HEADER_AT: Final = 64
 # What a capture may not tell; null then.
 OPEN_FIELDS: Final = {"attention_kind", "query_heads", "rope_state"}
 
+Heads: TypeAlias = dict[tuple[Role, int], list[tuple[int, int]]]  # ranges, by role and layer
+
 
 def check_manifest(manifest: Manifest) -> None:
     """ContainerError or ProfileError where two members contradict each other."""
     _check_tensors(manifest)
+    if (manifest.continues is None) != (manifest.token_offset == 0):
+        _refuse("a segment continues something and begins behind its tokens")
     for part in manifest.parts:
         for role in part.roles:
             _check_shape(part, role)
@@ -39,36 +43,58 @@ def check_manifest(manifest: Manifest) -> None:
 
 
 def _check_tensors(manifest: Manifest) -> None:
-    bound: set[tuple[Role, int]] = set()
+    heads: Heads = {}
     for tensor in manifest.tensors:
         bits = ELEMENT_BITS.get(tensor.dtype)
         if bits is None or math.prod(tensor.shape) * bits != 8 * tensor.nbytes:
             _refuse(f"tensor of {tensor.nbytes} bytes, not {tensor.dtype} {list(tensor.shape)}")
-        if tensor.role is not None:
-            _check_bound(manifest, tensor, tensor.role, bound)
-    if len({tensor.name for tensor in manifest.tensors}) < len(manifest.tensors):
+        if tensor.rows is not None:
+            _check_rows(manifest, tensor, tensor.rows, heads)
+    if len({(tensor.file, tensor.name) for tensor in manifest.tensors}) < len(manifest.tensors):
         _refuse("two tensors of one name")
-    promised = sum(len(part.roles) for part in manifest.parts_by_layer().values())
-    if len(bound) != promised:
-        _refuse(f"tensors hold {len(bound)} layers of keys and values, parts promise {promised}")
+    _check_files(manifest)
+    _check_heads(manifest, heads)
 
 
-def _check_bound(
-    manifest: Manifest, tensor: TensorEntry, role: Role, bound: set[tuple[Role, int]]
-) -> None:
+def _check_files(manifest: Manifest) -> None:
+    """Tensors stand in the order of their files, which are there and hold tensors."""
+    numbers = [tensor.file for tensor in manifest.tensors]
+    if numbers != sorted(numbers) or max(numbers, default=0) >= manifest.sources:
+        _refuse("tensors are not in order of their files")
+    if manifest.files and any(manifest.files[number].digest for number in set(numbers)):
+        _refuse("a tensor of a file that holds none")
+
+
+def _check_heads(manifest: Manifest, heads: Heads) -> None:
+    """Tensors together hold each head of each layer once."""
+    for layer, part in manifest.parts_by_layer().items():
+        for role in part.roles:
+            spans = sorted(heads.pop((role, layer), []))
+            ends = [0, *(stop for _, stop in spans)]
+            if ends[-1] != part.kv_heads or ends[:-1] != [start for start, _ in spans]:
+                _refuse(f"tensors do not hold each {role.word} head of layer {layer} once")
+    if heads:
+        _refuse("tensors hold layers that no part has")
+
+
+def _check_rows(manifest: Manifest, tensor: TensorEntry, rows: Rows, heads: Heads) -> None:
+    """The rows are those of the parts; `heads` takes the ranges that they hold."""
+    if math.prod(rows.lengths.values()) != math.prod(tensor.shape):
+        _refuse("lengths of the axes do not multiply to the tensor's")
     parts = manifest.parts_by_layer()
-    first = tensor.first_layer or 0
-    for layer in range(first, first + tensor.length("L")):
+    mine = rows.first_head, rows.first_head + rows.length("H")
+    for layer in range(rows.first_layer, rows.first_layer + rows.length("L")):
         part = parts.get(layer)
-        shape = part.roles.get(role) if part else None
-        if part is None or shape is None or (role, layer) in bound:
-            _refuse(f"{role.word} tensor of layer {layer}, which is not there or held already")
-        lengths = tuple(tensor.length(letter) for letter in "BHTD")
-        if lengths != (part.batch, part.kv_heads, part.tokens, shape.head_dim):
-            _refuse(f"tensor and part differ in the shape of layer {layer}")
-        if tensor.dtype != shape.dtype:
-            _refuse(f"tensor and part differ in the dtype of layer {layer}")
-        bound.add((role, layer))
+        for role in rows.roles:
+            shape = part.roles.get(role) if part else None
+            if part is None or shape is None:
+                _refuse(f"{role.word} tensor of layer {layer}, which is not there")
+            lengths = (rows.length("B"), rows.tokens, rows.length("D"))
+            if lengths != (part.batch, part.tokens, shape.head_dim):
+                _refuse(f"tensor and part differ in the shape of layer {layer}")
+            if tensor.dtype != shape.dtype:
+                _refuse(f"tensor and part differ in the dtype of layer {layer}")
+            heads.setdefault((role, layer), []).append(mine)
 
 
 def _check_shape(part: Part, role: Role) -> None:

@@ -21,31 +21,61 @@ TABLE_DTYPES: Final = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<f2", "<f4", "
 
 
 @record
-class TensorEntry:
-    """One tensor of the source file; `role` is None where it is not stored as pages."""
+class FileEntry:
+    """One file of a folder; `digest` is that of one that holds no tensors."""
 
+    name: str
+    digest: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "digest": self.digest}
+
+
+@record
+class Rows:
+    """Where a tensor has the rows of keys, of values, or of both."""
+
+    roles: tuple[Role, ...]
+    axes: str
+    lengths: dict[str, int]
+    first_layer: int
+    first_head: int
+    tokens: int  # that are stored; those behind are zeros
+
+    def length(self, letter: str) -> int:
+        """The length of an axis; 1 where there is none."""
+        return self.lengths.get(letter, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "roles": [role.word for role in self.roles],
+            "axes": self.axes,
+            "lengths": self.lengths,
+            "first_layer": self.first_layer,
+            "first_head": self.first_head,
+            "tokens": self.tokens,
+        }
+
+
+@record
+class TensorEntry:
+    """One tensor of the source; `rows` is None where it is not stored as pages."""
+
+    file: int
     name: str
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    role: Role | None
-    axes: str | None
-    first_layer: int | None
-
-    def length(self, letter: str) -> int:
-        """The length of an axis; 1 where there is none."""
-        axes = self.axes or ""
-        return self.shape[axes.index(letter)] if letter in axes else 1
+    rows: Rows | None
 
     def to_json(self) -> dict[str, Any]:
         return {
+            "file": self.file,
             "name": self.name,
             "dtype": self.dtype,
             "shape": list(self.shape),
             "nbytes": self.nbytes,
-            "role": None if self.role is None else self.role.word,
-            "axes": self.axes,
-            "first_layer": self.first_layer,
+            "rows": None if self.rows is None else self.rows.to_json(),
         }
 
 
@@ -96,6 +126,7 @@ class Manifest:
 
     layout: str
     identity: dict[str, str]
+    files: tuple[FileEntry, ...] | None  # None: the source is one file, whose name is nobody's
     tensors: tuple[TensorEntry, ...]
     parts: tuple[Part, ...]
     head_sets: tuple[tuple[int, ...], ...]
@@ -128,7 +159,12 @@ class Manifest:
     @property
     def carried(self) -> Iterator[int]:
         """Bytes of each source tensor that TENS chunks hold: none of those stored as pages."""
-        return (tensor.nbytes if tensor.role is None else 0 for tensor in self.tensors)
+        return (tensor.nbytes if tensor.rows is None else 0 for tensor in self.tensors)
+
+    @property
+    def sources(self) -> int:
+        """How many files the source has."""
+        return 1 if self.files is None else len(self.files)
 
     def parts_by_layer(self) -> dict[int, Part]:
         """Which part each layer lies in, layers ascending."""
@@ -139,6 +175,7 @@ class Manifest:
             "schema": SCHEMA,
             "layout": self.layout,
             "identity": self.identity,
+            "files": None if self.files is None else [file.to_json() for file in self.files],
             "tensors": [tensor.to_json() for tensor in self.tensors],
             "parts": [part.to_json() for part in self.parts],
             "head_sets": [list(heads) for heads in self.head_sets],

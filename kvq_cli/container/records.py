@@ -7,7 +7,7 @@ PAGE   0  1  role           4  4  batch entry        16  8  first token
        2  2  codec         12  4  number of layers   28  4  head set
 TABL   0  4  table          4  4  zero                8  8  offset in the table
 TENS   0  4  tensor         4  4  zero                8  8  offset in the tensor
-HEAD   0  4  source         4  4  zero
+HEAD   0  4  file           4  4  zero
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ def pieces(sizes: Iterable[int]) -> Iterator[tuple[int, int, int]]:
             yield number, at, min(PIECE, size - at)
 
 
-def pack_source_record() -> bytes:
-    return SOURCE_FIELDS.pack(0, 0)
+def pack_source_record(number: int) -> bytes:
+    return SOURCE_FIELDS.pack(number, 0)

@@ -27,6 +27,7 @@ from kvq_cli.numerics import exact
 Floats = NDArray[np.float64]
 
 MANTISSA: Final = 53
+CHUNK: Final = 1 << 14  # numbers whose temporaries stay in the processor's cache
 _LOG2_E: Final = 1.4426950408889634
 _LN2_HIGH: Final = 6.93147180369123816490e-01  # 33 bits, so that k times it is exact
 _LN2_LOW: Final = 1.90821492927058770002e-10
@@ -45,6 +46,14 @@ class Arithmetic(NamedTuple):
 
 def _exact_exp(numbers: Floats) -> Floats:
     """e to the power of numbers of at most 0, within 1e-11 of it; -inf gives 0."""
+    flat = numbers.reshape(-1)
+    found = np.empty(flat.shape)
+    for at in range(0, flat.size, CHUNK):
+        found[at : at + CHUNK] = _exp(flat[at : at + CHUNK])
+    return found.reshape(numbers.shape)
+
+
+def _exp(numbers: Floats) -> Floats:
     held = np.maximum(numbers, _LEAST)
     # The sum's last bits are the integer next to what was added.
     shifted = held * _LOG2_E
@@ -62,7 +71,8 @@ def _exact_exp(numbers: Floats) -> Floats:
     bits += 1023
     bits <<= 52
     found *= bits.view(np.float64)
-    found[numbers < _LEAST] = 0.0
+    if numbers.min() < _LEAST:
+        found[numbers < _LEAST] = 0.0
     return found
 
 
@@ -80,8 +90,10 @@ def _exact_product(left: Floats, right: Floats) -> Floats:
     bits = (MANTISSA - (left.shape[-1] - 1).bit_length()) // 2
     one, one_unit = _integers(left, bits)
     other, other_unit = _integers(right, bits)
-    found = exact.product(one, other.swapaxes(-1, -2))
-    return found * one_unit * other_unit.swapaxes(-1, -2)
+    found: Floats = exact.product(one, other.swapaxes(-1, -2))
+    found *= one_unit
+    found *= other_unit.swapaxes(-1, -2)
+    return found
 
 
 def _exact_total(numbers: Floats) -> Floats:
@@ -96,7 +108,8 @@ def _integers(rows: Floats, bits: int) -> tuple[Floats, Floats]:
     _, exponents = np.frexp(peaks)
     # Units beyond these would overflow; what is so small adds nothing that anybody asks for.
     exponents = np.maximum(exponents, -900)
-    return np.rint(rows * np.ldexp(1.0, bits - exponents)), np.ldexp(1.0, exponents - bits)
+    whole = rows * np.ldexp(1.0, bits - exponents)
+    return np.rint(whole, out=whole), np.ldexp(1.0, exponents - bits)
 
 
 FLOATS: Final = Arithmetic(_float_product, _float_total, np.exp)

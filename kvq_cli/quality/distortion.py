@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.numerics.bits import convert
+from kvq_cli.numerics.bits import INFINITY, MAGNITUDE, convert, widen
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.words import DType
 
@@ -101,6 +101,10 @@ def compare(
 
 def widened(bits: NDArray[Any], dtype: DType) -> NDArray[np.float64]:
     """The numbers as float64, exactly, in memory of their own; what is not finite as 0."""
+    if not bits.size or (bits & MAGNITUDE[dtype]).max() < INFINITY[dtype]:
+        words = np.empty(bits.shape, np.float32)
+        widen(bits, dtype, words)
+        return words.astype(np.float64)
     wide = _wide(bits, dtype, Scratch(), "widened")
     return np.nan_to_num(wide, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
 

@@ -13,7 +13,7 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import Files
 from kvq_cli.container import chunk, index
 from kvq_cli.container.audit import Audit
 from kvq_cli.container.chunk import ChunkHeader
@@ -21,8 +21,8 @@ from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord, read_page_record, read_piece_record
 from kvq_cli.errors import ContainerError, KvqError
+from kvq_cli.steps.front import load_front
 from kvq_cli.steps.pages import OpenedPiece, PageOpener, Stack
-from kvq_cli.steps.tables import load_tables
 from kvq_cli.steps.verdict import Quality, read_quality
 from kvq_cli.steps.work import Progress, in_batches, in_order
 
@@ -64,18 +64,15 @@ class _Seen(NamedTuple):
 def read_all(
     reader: Reader,
     pool: Executor | None,
-    begin: Callable[[PageOpener, Header], Visitor],
+    begin: Callable[[PageOpener, Files], Visitor],
     progress: Progress,
 ) -> Footer:
     """Read, check and visit every chunk; the footer, when everything held."""
     opener = PageOpener(reader)
     chunks = reader.walk()
-    head = next(chunks)
-    if head.header.type != chunk.HEAD:
-        raise ContainerError("E304", "the first chunk is not HEAD", head.header.offset)
-    visitor = begin(opener, opener.head(head))
-    visitor.took(head.header, None)
-    front = [_before_pages(each) for each in load_tables(opener, chunks)]
+    files, taken = load_front(opener, chunks)
+    visitor = begin(opener, files)
+    front = [_before_pages(each) for each in taken]
 
     def opened(batch: list[Chunk]) -> list[_Seen]:
         try:
@@ -85,11 +82,11 @@ def read_all(
             return [seen for each in batch for seen in _opened([each], opener, visitor)]
 
     seen = _told(chain(front, _jobs(pool, opened, chunks)), reader, progress)
-    return _audit(reader, head, seen, visitor, content=True)
+    return _audit(reader, seen, visitor, content=True)
 
 
 def _before_pages(each: OpenedPiece | Chunk) -> _Seen:
-    """A piece of a table, or an ancillary chunk before it."""
+    """A head, a piece of a table, or an ancillary chunk before it."""
     return _piece_seen(each, None) if isinstance(each, OpenedPiece) else _Seen(each.header)
 
 
@@ -128,12 +125,9 @@ def check_stored(reader: Reader, pool: Executor | None, progress: Progress) -> F
             return _Seen(header, piece=(number, at, header.packed), packed=b"")
         return _index_or_skipped(reader, each)
 
-    chunks = reader.walk()
-    head = next(chunks)
-    reader.load(head)
-    jobs = _jobs(pool, lambda batch: [loaded(each) for each in batch], chunks)
+    jobs = _jobs(pool, lambda batch: [loaded(each) for each in batch], reader.walk())
     seen = _told(jobs, reader, progress)
-    return _audit(reader, head, seen, Visitor(), content=False)
+    return _audit(reader, seen, Visitor(), content=False)
 
 
 def _index_or_skipped(reader: Reader, each: Chunk) -> _Seen:
@@ -144,12 +138,8 @@ def _index_or_skipped(reader: Reader, each: Chunk) -> _Seen:
     return _Seen(each.header, payload=bytes(payload) if each.header.type == chunk.INDX else None)
 
 
-def _audit(
-    reader: Reader, head: Chunk, seen: Iterator[_Seen], visitor: Visitor, *, content: bool
-) -> Footer:
+def _audit(reader: Reader, seen: Iterator[_Seen], visitor: Visitor, *, content: bool) -> Footer:
     audit = Audit(reader.manifest, reader.digest)
-    audit.head(head.header)
-    last = head.header
     for each in seen:
         last = each.header
         _hold(audit, each, visitor)
@@ -172,6 +162,8 @@ def _hold(audit: Audit, seen: _Seen, visitor: Visitor) -> None:
             visitor.leaf(payload, header.offset)
         else:
             audit.root(header, payload)
+    elif header.type == chunk.HEAD:
+        audit.head(header)
     elif header.ancillary:
         audit.ancillary(header)
         if seen.quality is not None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from kvq_cli.capture import Capture
 from kvq_cli.errors import ExpectationError
 from kvq_cli.profile import Fallback
 from kvq_cli.quality import EXACT
@@ -38,6 +39,7 @@ from kvq_cli.steps.verdict import (
     quality_bytes,
     strictest,
 )
+from kvq_cli.steps.whole import moved, whole_capture
 from kvq_cli.steps.work import Bench, Progress, in_order, silent, workers
 from kvq_cli.words import Role
 
@@ -70,11 +72,14 @@ def kept_to_budget(
     if not bounds:
         return plan
     with ExitStack() as stack:
-        probe = None
+        probe, capture = None, plan.capture
         if any(name in METRIC for name in bounds):
-            probe = stack.enter_context(probe_of(plan.capture, queries))
-            probe = probe or stack.enter_context(probe_of(plan.capture, SELF))
-        keeper = _Keeper(plan, bounds, probe, layers)
+            if plan.chain:
+                capture = whole_capture(plan, threads, stack)
+            holder = plan.capture.source
+            probe = stack.enter_context(probe_of(capture, queries, holder))
+            probe = probe or stack.enter_context(probe_of(capture, SELF))
+        keeper = _Keeper(plan, capture, bounds, probe, layers)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
@@ -111,12 +116,21 @@ class _Keeper:
     """Settles one layer after the other; safe to call from many threads."""
 
     def __init__(
-        self, plan: Plan, bounds: Bounds, probe: Probe | None, layers: Container[int] | None
+        self,
+        plan: Plan,
+        capture: Capture,
+        bounds: Bounds,
+        probe: Probe | None,
+        layers: Container[int] | None,
     ) -> None:
-        self._plan, self._bounds, self._probe = plan, bounds, probe
-        self._layers = {layer.layer: layer for layer in plan.capture.layers}
+        """`capture` is the plan's, or the whole cache that it ends."""
+        self._plan, self._capture, self._bounds, self._probe = plan, capture, bounds, probe
+        self._layers = {layer.layer: layer for layer in capture.layers}
         self._bench = Bench(tables=plan.tables)
-        pages = by_layer(plan.pages())
+        planned = plan.pages()
+        if capture is not plan.capture:
+            planned = (moved(page, capture) for page in planned)
+        pages = by_layer(planned)
         self.pages = {
             place: each for place, each in pages.items() if layers is None or place[1] in layers
         }
@@ -130,8 +144,7 @@ class _Keeper:
         if self._probe is not None and (turned := self._probe.rope(layer)) is not None:
             rope = turned, self._probe.first(layer)
         ladders = {role: self._plan.profiles[role].ladder(role) for role in pages}
-        capture = self._plan.capture
-        trial = Trial(capture, (batch, layer), pages, ladders, self._bench.scratch, rope)
+        trial = Trial(self._capture, (batch, layer), pages, ladders, self._bench.scratch, rope)
         levels = {
             role: np.zeros((len(each), layer.heads), np.int64) for role, each in pages.items()
         }

@@ -19,6 +19,7 @@ from kvq_cli.errors import CaptureError, FileError, UsageError, reason
 from kvq_cli.record import record
 
 PEEK: Final = 64
+INDEX: Final = ".index.json"  # that of the shards of a capture
 WHITE: Final = b" \t\r\n"
 
 
@@ -38,8 +39,10 @@ def kind_of(path: Path) -> str:
     """container, profile or capture; a capture where nothing else fits."""
     if path == Path("-"):
         return "container"
+    if path.is_dir() or path.name.endswith(INDEX):
+        return "capture"
     try:
-        if not (path.is_file() or path.is_dir()) and path.exists():
+        if not path.is_file() and path.exists():
             raise FileError("E601", f"{path}: not a regular file, which is read more than once")
         with path.open("rb") as file:
             start = file.read(PEEK)
@@ -85,6 +88,8 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "page_count": end.pages,
             "layout": manifest.layout,
             "identity": manifest.identity,
+            "token_offset": manifest.token_offset,
+            "continues": manifest.continues,
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
             "codecs": list(manifest.codecs),
@@ -149,24 +154,30 @@ def described(source: str | Path, found: Any) -> InspectReport:
 
 
 def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
-    from kvq_cli.capture import Source, open_capture
+    from kvq_cli.capture import open_capture, open_source
     from kvq_cli.capture.gatekeeper import check
     from kvq_cli.steps.facts import part_shapes, spans
 
-    with Source(path) as source:
-        check(source.header)
+    with open_source(path) as source:
+        files = source.files
+        for file in files.files:
+            if file.header is not None:
+                check(file.header)
         listed = [
-            {"name": each.name, "dtype": each.dtype, "shape": list(each.shape)}
-            for each in source.header.tensors
+            {"name": files.label(each), "dtype": each.dtype, "shape": list(each.shape)}
+            for each in files.tensors
         ]
         common = {
             "format": "safetensors",
-            "file_bytes": source.header.file_size,
-            "metadata": source.header.metadata,
+            "file_bytes": files.size,
+            "metadata": dict(files.metadata),
+            **({"files": [file.name for file in files.files]} if files.folder else {}),
         }
         try:
             capture = open_capture(source)
         except CaptureError as error:
+            if error.error_id == "E209":
+                raise
             return {**common, "layout": None, "notes": [str(error)], "tensors": listed}
         parts = [
             {
@@ -180,7 +191,7 @@ def _capture(path: Path, *, tensors: bool) -> dict[str, Any]:
             "layout": capture.layout,
             "identity": dict(capture.identity),
             "parts": parts,
-            "other_tensors": [each.name for each in capture.others],
+            "other_tensors": [files.label(each) for each in capture.others],
             "notes": list(capture.notes),
             **({"tensors": listed} if tensors else {}),
         }

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from kvq_cli.capture import Capture
 from kvq_cli.capture.layout import LayerShape
 from kvq_cli.container.source import ByteSource
 from kvq_cli.errors import KvqError, UsageError
-from kvq_cli.quality import METRICS, Attention, Drift, widened
+from kvq_cli.quality import METRICS, Attention, Drift, Side, Sides, widened
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.quality.attention import VALUE_METRICS
 from kvq_cli.quality.distortion import rounded
@@ -29,6 +29,7 @@ from kvq_cli.steps.trial import FEW, few
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Role
 
+SEGMENT: Final = "attention was not measured: it looks at what the segment continues, too"
 Place = tuple[int, LayerShape]  # batch entry and layer
 
 
@@ -51,18 +52,28 @@ class LayerReader:
         edges = sorted({*(start for start, _, _ in pages), *range(0, layer.tokens, most)})
         return list(zip(edges, [*edges[1:], layer.tokens], strict=True))
 
-    def read(self, role: Role, start: int, stop: int) -> tuple[Floats, Floats]:
+    def read(self, role: Role, start: int, stop: int) -> Sides:
         """Rows of a token range, (H, T, D), as float64; what was not finite is 0 in both."""
         slab = self._probe.capture.slabs[role, self._batch, self._layer.layer]
-        before = read_wide(self._probe.capture.source, slab, start, stop)
-        bits = self._container.rows(
-            role, self._layer.layer, batch=self._batch, tokens=range(start, stop), dtype=None
-        )
-        after = widened(bits, slab.dtype)
-        if role is Role.KEY and self._rope is not None:
-            positions = np.arange(start, stop) + self._probe.first(self._layer)
-            return self._rope.rotate(before, positions), self._rope.rotate(after, positions)
-        return before, after
+
+        def before() -> Floats:
+            return self._turned(
+                role, read_wide(self._probe.capture.source, slab, start, stop), start
+            )
+
+        def after() -> Floats:
+            bits = self._container.rows(
+                role, self._layer.layer, batch=self._batch, tokens=range(start, stop), dtype=None
+            )
+            return self._turned(role, widened(bits, slab.dtype), start)
+
+        return Side("before", before), Side("after", after)
+
+    def _turned(self, role: Role, rows: Floats, start: int) -> Floats:
+        if role is not Role.KEY or self._rope is None:
+            return rows
+        positions = np.arange(start, start + rows.shape[1]) + self._probe.first(self._layer)
+        return self._rope.rotate(rows, positions)
 
 
 def with_attention(
@@ -79,6 +90,9 @@ def with_attention(
     if capture is None or not container.seekable:
         return report
     with ExitStack() as stack:
+        opened = Container(container)
+        if opened.manifest.continues is not None:
+            return replace(report, notes=(*report.notes, SEGMENT))
         try:
             probe = stack.enter_context(probe_of(capture, queries))
         except KvqError as error:
@@ -90,7 +104,7 @@ def with_attention(
         if probe is None:
             return report
         pool = stack.enter_context(workers(threads))
-        rows = attention_rows(probe, Container(container), pool, progress)
+        rows = attention_rows(probe, opened, pool, progress)
         return replace(report, probe=probe.to_json(), attention=rows)
 
 

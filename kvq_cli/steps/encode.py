@@ -18,6 +18,7 @@ from kvq_cli.capture.slab import Block, read_blocks
 from kvq_cli.codecs import Codec, NonFinite
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
+from kvq_cli.container.interleave import apart, width
 from kvq_cli.container.records import PageRecord, pack_piece_record, pack_source_record, pieces
 from kvq_cli.digest import plain
 from kvq_cli.errors import CodecError
@@ -47,7 +48,7 @@ class Encoder:
     """Turns planned pages into encoded ones; safe to call from many threads."""
 
     def __init__(self, plan: Plan) -> None:
-        self._source = plan.capture.source
+        self._source, self._files = plan.capture.source, plan.capture.files
         self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
@@ -66,17 +67,19 @@ class Encoder:
         return 2 * BATCH + self._largest
 
     def front(self) -> Iterator[Coded]:
-        """HEAD, TABL for every table, and TENS for every tensor that is not stored as pages."""
+        """HEAD for every file, TABL for every table, TENS for every tensor that has no pages."""
         source, coder = self._source, self._bench.coder
-        yield code(chunk.HEAD, pack_source_record(), [source.header.raw], coder)
+        for number, file in enumerate(self._files.files):
+            yield code(chunk.HEAD, pack_source_record(number), [file.head], coder)
         tables = [raw_bytes(table) for table in self._tables]
         for number, at, size in pieces(map(len, tables)):
             piece = tables[number][at : at + size]
             yield code(chunk.TABL, pack_piece_record(number, at), [piece], coder)
         for number, at, size in pieces(self._carried):
-            data = bytearray(size)
-            source.read_into(source.header.tensors[number].start + at, data)
-            yield code(chunk.TENS, pack_piece_record(number, at), [data], coder)
+            tensor, data = self._files.tensors[number], bytearray(size)
+            source.read_into(tensor.start + at, data)
+            planes = apart(data, width(tensor.dtype))
+            yield code(chunk.TENS, pack_piece_record(number, at), planes, coder)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
         """All pages of a batch; neighbours of one kind go through their codec together."""

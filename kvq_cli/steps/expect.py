@@ -1,18 +1,19 @@
-"""expect: what a container is held against: profile, shape, roots, size, and its capture.
+"""expect: what a container is held against: profile, shape, identity, roots, size, its capture.
 
 A broken expectation is not damage: the file is intact. All of them are found, not the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import Files
 from kvq_cli.capture.slab import read_rows
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
@@ -21,13 +22,15 @@ from kvq_cli.container.index import read_leaf
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, plain, text
-from kvq_cli.errors import DigestError
+from kvq_cli.errors import DigestError, ExpectationError
 from kvq_cli.planes import raw_bytes
 from kvq_cli.profile import Profile, load_calibration
 from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
+from kvq_cli.steps.chain import Link, check_follows, read_link
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.facts import load_shape
+from kvq_cli.steps.identity import difference
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.verdict import Quality
 from kvq_cli.words import Role
@@ -48,6 +51,8 @@ class Expected:
     min_ratio: float | None = None
     max_bytes: int | None = None
     calibration: str | Path | None = None
+    continues: str | Path | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator[Broken]:
@@ -56,6 +61,8 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         yield from _profile(manifest, source)
     for path in expected.shapes:
         yield from _shape(manifest, load_shape(Path(path)))
+    if differs := difference(manifest, expected.identity):
+        yield _broken("E809", differs)
     for word, wanted, found in (
         ("content_root", expected.content_root, end.content_root),
         ("file_root", expected.file_root, end.file_root),
@@ -66,7 +73,12 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         wanted, named = load_calibration(expected.calibration).digest(), manifest.calibration_digest
         if named != wanted:
             yield _broken("E807", f"calibration is {named or 'none'}, expected {wanted}")
-    size = end.file_length
+    if expected.continues is not None:
+        yield from _continues(manifest, expected.continues)
+    yield from _size(manifest, end.file_length, expected)
+
+
+def _size(manifest: Manifest, size: int, expected: Expected) -> Iterator[Broken]:
     if expected.max_bytes is not None and size > expected.max_bytes:
         yield _broken("E804", f"{size} bytes, at most {expected.max_bytes} expected")
     ratio = manifest.source_bytes / size
@@ -74,6 +86,13 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         yield _broken(
             "E804", f"ratio {ratio:.4f} vs source, at least {expected.min_ratio} expected"
         )
+
+
+def _continues(manifest: Manifest, path: str | Path) -> Iterator[Broken]:
+    try:
+        check_follows(read_link(path), Link(Path(), manifest, ""))
+    except ExpectationError as error:
+        yield _broken(error.error_id, str(error))
 
 
 class Comparison(Visitor):
@@ -84,14 +103,16 @@ class Comparison(Visitor):
 
     def __init__(self, capture: Capture | None) -> None:
         self._capture = capture
+        tensors = capture.files.tensors if capture else ()
+        self._tensors = {(tensor.file, tensor.name): tensor for tensor in tensors}
         self._digests: list[bytes | None] = []
         self.broken: list[Broken] = []
         self.told: Quality | None = None
 
-    def begin(self, opener: PageOpener, head: Header) -> Comparison:
+    def begin(self, opener: PageOpener, files: Files) -> Comparison:
         self._opener = opener
-        if self._capture is not None and _told(head) != _told(self._capture.source.header):
-            self._differs("names, order or metadata of the tensors are not the capture's")
+        if self._capture is not None and _told(files) != _told(self._capture.files):
+            self._differs("names, order or metadata of files or tensors are not the capture's")
         return self
 
     def pages(self, stack: Stack) -> list[bytes | None]:
@@ -118,15 +139,14 @@ class Comparison(Visitor):
     def tensor(self, piece: OpenedPiece) -> str | None:
         if self._capture is None:
             return None
-        name = self._opener.manifest.tensors[piece.number].name
-        tensors = {tensor.name: tensor for tensor in self._capture.source.header.tensors}
-        tensor = tensors.get(name)
+        entry = self._opener.manifest.tensors[piece.number]
+        tensor = self._tensors.get((entry.file, entry.name))
         if tensor is not None and piece.at + len(piece.data) <= tensor.stop - tensor.start:
             data = bytearray(len(piece.data))
             self._capture.source.read_into(tensor.start + piece.at, data)
             if data == piece.data:
                 return None
-        return name
+        return entry.name
 
     def took(self, header: ChunkHeader, found: Any) -> None:
         if isinstance(found, str):
@@ -169,10 +189,12 @@ class Comparison(Visitor):
             self.broken.append(_broken("E805", message))
 
 
-def _told(header: Header) -> tuple[object, ...]:
-    """What a header says, however its text is arranged."""
-    tensors = tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in header.tensors)
-    return (tensors, header.metadata)
+def _told(files: Files) -> list[object]:
+    """What files say, however the text of their headers is arranged."""
+    return [
+        *((each.file, each.name, each.dtype, each.shape) for each in files.tensors),
+        *((each.name, each.header.metadata if each.header else each.head) for each in files.files),
+    ]
 
 
 def _profile(manifest: Manifest, source: str | Path | Profile) -> Iterator[Broken]:

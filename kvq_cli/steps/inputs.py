@@ -36,10 +36,13 @@ def open_reader(path: Path) -> Iterator[Reader]:
 
 @contextmanager
 def capture_input(
-    path: Path, layout: str | None = None, target: Path = STDOUT
+    path: Path | Capture, layout: str | None = None, target: Path = STDOUT
 ) -> Iterator[Capture]:
     """A capture; a pipe is spooled, because pages come in another order than its bytes."""
     with ExitStack() as stack:
+        if isinstance(path, Capture):
+            yield path
+            return
         if path != STDOUT:
             yield stack.enter_context(open_capture(path, layout))
             return
@@ -51,7 +54,10 @@ def capture_input(
 
 
 def default_target(path: Path) -> Path:
-    return STDOUT if path == STDOUT else path.with_name(path.name + SUFFIX)
+    if path == STDOUT:
+        return STDOUT
+    whole = path if path.name else path.resolve()
+    return whole.with_name(whole.name + SUFFIX)
 
 
 def default_restored(path: Path) -> Path:

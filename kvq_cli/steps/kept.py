@@ -39,6 +39,7 @@ from kvq_cli.steps.work import Progress, workers
 UNKEPT: Final = "E806"
 NO_QUERIES: Final = "attention was not measured again: its queries lie in a file, see --queries"
 PIPE: Final = "nothing was measured again: a container from a pipe is read once"
+SEGMENT: Final = "attention was not measured again: it looks at what the segment continues, too"
 OTHERS: Final = "attention was measured with other queries than at compression"
 
 
@@ -110,6 +111,8 @@ def _measured(
     if not asked:
         return found, []
     manifest = container.manifest
+    if manifest.continues is not None:
+        return found, [SEGMENT]
     with ExitStack() as stack:
         wanted = queries or (SELF if manifest.probe == SELF else None)
         probe = stack.enter_context(probe_of(capture, wanted))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from kvq_cli.capture import Capture
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import Files
 from kvq_cli.capture.slab import read_rows
 from kvq_cli.container import chunk, footer
 from kvq_cli.container.chunk import ChunkHeader
@@ -66,9 +66,9 @@ class Measure(Visitor):
         self._errors: dict[tuple[Role, int, int], Distortion] = defaultdict(Distortion)
         self._opener: PageOpener
 
-    def begin(self, opener: PageOpener, head: Header) -> Measure:
+    def begin(self, opener: PageOpener, files: Files) -> Measure:
         self._opener = opener
-        self._comparison.begin(opener, head)
+        self._comparison.begin(opener, files)
         self._parts["header"] = self._reader.first_chunk
         return self
 

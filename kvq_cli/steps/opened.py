@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
+from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.restore import open_front, page_of
 from kvq_cli.words import DType, Role
@@ -142,9 +143,16 @@ class Container:
         self.close()
 
 
-def open_container(path: str | Path) -> Container:
-    """The container in a file, its header and index checked."""
-    return Container(ByteSource.open(Path(path)))
+def open_container(path: str | Path, *, identity: Mapping[str, str] | None = None) -> Container:
+    """The container in a file, its header and index checked, and of the expected identity."""
+    check_keys(identity or {})
+    container = Container(ByteSource.open(Path(path)))
+    try:
+        check_identity(container.manifest, identity or {})
+    except BaseException:
+        container.close()
+        raise
+    return container
 
 
 def _numbers(asked: int | Iterable[int] | None, count: int, word: str) -> list[int]:

@@ -184,7 +184,12 @@ def _put_in_place(fd: int, temporary: str, path: Path, *, force: bool) -> None:
                 raise
             _claim(path)
             os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder last."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

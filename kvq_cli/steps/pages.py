@@ -15,20 +15,27 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.capture.header import Header
+from kvq_cli.capture.files import File
 from kvq_cli.codecs import Codec
 from kvq_cli.container import chunk, coded
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Table
 from kvq_cli.container.coverage import Coverage
+from kvq_cli.container.interleave import together, width
 from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, SOURCE_RECORD, Chunk, Reader
-from kvq_cli.container.records import PIECE, PageRecord, read_page_record, read_piece_record
+from kvq_cli.container.records import (
+    PIECE,
+    PageRecord,
+    pack_source_record,
+    read_page_record,
+    read_piece_record,
+)
 from kvq_cli.errors import CodecError, ContainerError
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.page import Page
 from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
 from kvq_cli.record import record
-from kvq_cli.steps.promised import container_codecs, source_header
+from kvq_cli.steps.promised import container_codecs, source_file
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
@@ -146,21 +153,23 @@ class PageOpener:
         whole = self.manifest.tables if kind == chunk.TABL else self.manifest.tensors
         if number >= len(whole) or at >= whole[number].nbytes:
             raise ContainerError("E304", "a piece of what the header does not have", body)
-        self._check_packed(table, each.header, [min(PIECE, whole[number].nbytes - at)])
-        (data,) = coded.decode(table, payload, self._bench.decoder, body)
-        digest = coded.packed_digest(kind, table.record, [data])
-        return OpenedPiece(each.header, number, at, data, digest)
+        count = 1 if kind == chunk.TABL else width(self.manifest.tensors[number].dtype)
+        size = min(PIECE, whole[number].nbytes - at)
+        self._check_packed(table, each.header, [size // count] * count)
+        planes = coded.decode(table, payload, self._bench.decoder, body)
+        digest = coded.packed_digest(kind, table.record, planes)
+        return OpenedPiece(each.header, number, at, together(planes), digest)
 
-    def head(self, each: Chunk) -> Header:
-        """The source file's header; it must list the tensors that the manifest lists."""
+    def head(self, each: Chunk, number: int) -> File:
+        """What the HEAD chunk of a source file holds; it must list what the manifest lists."""
         payload = self.reader.load(each)
         body = each.header.offset + chunk.SIZE
         table = coded.read_table(chunk.HEAD, SOURCE_RECORD, payload, body)
-        if table.record != bytes(SOURCE_RECORD) or each.header.packed > MAX_HEAD:
+        if table.record != pack_source_record(number) or each.header.packed > MAX_HEAD:
             raise ContainerError("E304", "source header holds a value outside the spec", body)
         self._check_packed(table, each.header, [each.header.packed])
         (data,) = coded.decode(table, payload, self._bench.decoder, body)
-        return source_header(self.manifest, bytes(data))
+        return source_file(self.manifest, number, bytes(data))
 
     def rows(
         self, stack: Stack, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None

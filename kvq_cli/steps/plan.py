@@ -7,29 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli import __version__
+from kvq_cli.capture.binding import Binding
+from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture
 from kvq_cli.capture.slab import Slab
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.container.manifest import (
+    FileEntry,
     Manifest,
     Part,
     RoleShape,
+    Rows,
     TensorEntry,
 )
 from kvq_cli.container.records import PageRecord
+from kvq_cli.digest import plain, text
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.planes import packed_sizes
 from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
+from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
 from kvq_cli.steps.promised import named_tables
@@ -63,6 +70,7 @@ class Plan:
     tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
     notes: tuple[str, ...]
+    chain: tuple[Path, ...] = ()  # the containers that come before
     # What a budget made of pages, by role, batch entry and layer: a level for each page and head.
     levels: Mapping[tuple[Role, int, int], NDArray[np.int64]] = field(default_factory=dict)
     quality: bytes | None = None  # what was measured for it
@@ -137,23 +145,27 @@ def make_plan(
     storage: Storage,
     tables: Tables = NO_TABLES,
     calibration: str | None = None,
+    chain: Sequence[Link] = (),
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
-    `tables` are there for codecs that name them; those that none does are left out.
+    `tables` are there for codecs that name them; those that none does are left out. What a
+    profile says of tokens counts from the start of the chain that this one continues.
     """
     _refuse_what_cannot_be_done(capture, choices)
+    before = chain[-1].end if chain else 0
     codecs = codec_table(*(choice.profile for choice in choices))
     needed = _tables(codecs, choices, tables)
     profiles = {role: choice.profile for choice in choices for role in choice.roles}
     treated = {
-        (role, layer): _layer_runs(capture, profiles[role], role, layer)
+        (role, layer): _layer_runs(capture, profiles[role], role, layer, before)
         for role, batch, layer in sorted(capture.slabs)
         if batch == 0
     }
     manifest = Manifest(
         layout=capture.layout,
         identity=dict(capture.identity),
+        files=_files(capture),
         tensors=_tensors(capture),
         parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
         head_sets=_head_sets(treated, profiles),
@@ -165,10 +177,13 @@ def make_plan(
         level=storage.level,
         writer=f"kvq {__version__}",
         calibration_digest=calibration,
+        token_offset=before,
+        continues=chain[-1].content_root if chain else None,
     )
     arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
-    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes)
+    paths = tuple(link.path for link in chain)
+    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes, paths)
 
 
 def _tables(
@@ -193,45 +208,75 @@ def _tables(
     return {table: made[table.digest] for table in needed}
 
 
-def _layer_runs(capture: Capture, profile: Profile, role: Role, layer: int) -> tuple[Run, ...]:
-    """What the profile makes of one role and layer."""
+def _layer_runs(
+    capture: Capture, profile: Profile, role: Role, layer: int, before: int
+) -> tuple[Run, ...]:
+    """What the profile makes of one role and layer, `before` tokens of which lie elsewhere."""
     slab = capture.slabs[role, 0, layer]
-    return runs(
+    found = runs(
         profile,
         role,
         layer,
         layers=capture.layers[-1].layer + 1,
         heads=slab.heads,
-        tokens=slab.tokens,
+        tokens=before + slab.tokens,
+    )
+    return tuple(
+        replace(run, start=max(run.start - before, 0), stop=run.stop - before)
+        for run in found
+        if run.stop > before
     )
 
 
 def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -> None:
     lossy = any(not rule.codec.lossless for each in choices for rule in each.profile.rules)
+    if lossy and capture.doubt is not None:
+        raise CaptureError("E204", f"only a lossless profile can take this: {capture.doubt}")
     if lossy and capture.unquantisable:
         tensor = capture.unquantisable[0]
         raise CaptureError(
-            "E203", f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32", tensor.name
+            "E203",
+            f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32",
+            shown(capture.files.label(tensor)),
         )
 
 
 def _tensors(capture: Capture) -> tuple[TensorEntry, ...]:
-    bindings = {binding.tensor.name: binding for binding in capture.bindings}
-    entries = []
-    for tensor in capture.source.header.tensors:
-        binding = bindings.get(tensor.name)
-        entries.append(
-            TensorEntry(
-                name=tensor.name,
-                dtype=tensor.dtype,
-                shape=tensor.shape,
-                nbytes=tensor.stop - tensor.start,
-                role=binding.role if binding else None,
-                axes=binding.axes if binding else None,
-                first_layer=binding.first_layer if binding else None,
-            )
+    bindings = {(each.tensor.file, each.tensor.name): each for each in capture.bindings}
+    return tuple(
+        TensorEntry(
+            file=tensor.file,
+            name=tensor.name,
+            dtype=tensor.dtype,
+            shape=tensor.shape,
+            nbytes=tensor.nbytes,
+            rows=_rows(bindings.get((tensor.file, tensor.name))),
         )
-    return tuple(entries)
+        for tensor in capture.files.tensors
+    )
+
+
+def _rows(binding: Binding | None) -> Rows | None:
+    if binding is None:
+        return None
+    return Rows(
+        roles=binding.roles,
+        axes=binding.axes,
+        lengths=dict(binding.lengths),
+        first_layer=binding.first_layer,
+        first_head=binding.first_head,
+        tokens=binding.tokens if binding.stored is None else binding.stored,
+    )
+
+
+def _files(capture: Capture) -> tuple[FileEntry, ...] | None:
+    files = capture.files
+    if not files.folder:
+        return None
+    return tuple(
+        FileEntry(each.name or "", None if each.header else text(plain(each.head)))
+        for each in files.files
+    )
 
 
 def _part(part: PartShape, capture: Capture) -> Part:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kvq_cli.capture import Capture, Source, canonical
+from kvq_cli.capture.files import one_file
 from kvq_cli.capture.header import Header, parse_header
 from kvq_cli.capture.layout import bind
 from kvq_cli.capture.writer import header_bytes
@@ -36,6 +37,7 @@ class Described(Source):
 
     def __init__(self, header: Header) -> None:
         self.header, self.path, self._fd = header, "-", -1
+        self.files = one_file(header)
 
 
 def described(geometry: Geometry) -> Capture:
@@ -43,9 +45,10 @@ def described(geometry: Geometry) -> Capture:
     tensors = [(role.word, str(geometry.dtype), geometry.shape) for role in Role]
     raw = header_bytes(tensors, {})
     header = parse_header(raw, len(raw) + len(tensors) * geometry.role_bytes)
-    bindings = canonical.recognise(header)
-    assert bindings is not None
-    return bind(Described(header), "canonical", bindings)
+    source = Described(header)
+    found = canonical.recognise(source.files)
+    assert found is not None
+    return bind(source, "canonical", found)
 
 
 def free_profile(source: str | Path | Profile) -> Profile:
@@ -91,7 +94,8 @@ class _Sizes:
         self._batch = batch
         self.reasons: Counter[Reason] = Counter()
         self.outline = Outline(plan.manifest)
-        self.outline.source_header(len(plan.capture.source.header.raw))
+        for file in plan.capture.files.files:
+            self.outline.source_header(len(file.head))
         self.outline.tables(table.nbytes for table in plan.manifest.tables)
 
     def layer(self, role: Role, layer: int) -> dict[str, Any]:

@@ -108,11 +108,13 @@ STYLES: Final = {"half-rotated": False, "interleaved": True}
 
 
 @contextmanager
-def probe_of(capture: Capture, queries: str | Path | None) -> Iterator[Probe | None]:
-    """The named queries, `self`, or else the capture's; None where it has none."""
+def probe_of(
+    capture: Capture, queries: str | Path | None, holder: Source | None = None
+) -> Iterator[Probe | None]:
+    """The named queries, `self`, or else those of the capture, or of its `holder`; else None."""
     with ExitStack() as stack:
         if queries is None:
-            found = find_queries(capture.source)
+            found = find_queries(holder or capture.source)
             kind = "capture"
         elif str(queries) == SELF:
             found, kind = None, SELF

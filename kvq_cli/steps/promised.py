@@ -8,27 +8,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.capture.binding import Binding
+from kvq_cli.capture.files import File
+from kvq_cli.capture.header import Tensor, parse_header
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json
-from kvq_cli.container.manifest import Manifest
-from kvq_cli.errors import CaptureError, ContainerError, ProfileError
+from kvq_cli.container.manifest import FileEntry, Manifest, Rows
+from kvq_cli.digest import plain, text
+from kvq_cli.errors import CaptureError, ContainerError, DigestError, ProfileError
 from kvq_cli.words import TableSpec
 
 
-def source_header(manifest: Manifest, raw: bytes) -> Header:
-    """The header of the source file; ContainerError unless the manifest describes it."""
-    size = len(raw) + sum(tensor.nbytes for tensor in manifest.tensors)
+def source_file(manifest: Manifest, number: int, raw: bytes) -> File:
+    """A file of the source; ContainerError unless the manifest describes it."""
+    entry = manifest.files[number] if manifest.files else FileEntry("", None)
+    name = entry.name or None
+    if entry.digest is not None:
+        if text(plain(raw)) != entry.digest:
+            raise DigestError(f'digest of the file "{entry.name}" does not hold')
+        return File(name, raw, None)
+    mine = [tensor for tensor in manifest.tensors if tensor.file == number]
     try:
-        header = parse_header(raw, size)
+        header = parse_header(raw, len(raw) + sum(tensor.nbytes for tensor in mine))
     except CaptureError as error:
         raise ContainerError("E304", f"source header: {error}") from error
     found = [(each.name, each.dtype, each.shape) for each in header.tensors]
-    if found != [(each.name, each.dtype, each.shape) for each in manifest.tensors]:
+    if found != [(each.name, each.dtype, each.shape) for each in mine]:
         raise ContainerError("E304", "source header and manifest list other tensors")
     if len(header.raw) != len(raw):
         raise ContainerError("E304", "source header is shorter than its chunk")
-    return header
+    return File(name, raw, header)
+
+
+def binding_of(rows: Rows, tensor: Tensor) -> Binding:
+    """Where a tensor has its rows, as the manifest tells it."""
+    return Binding(
+        tensor=tensor,
+        roles=rows.roles,
+        axes=rows.axes,
+        lengths=rows.lengths,
+        first_layer=rows.first_layer,
+        first_head=rows.first_head,
+        stored=rows.tokens,
+    )
 
 
 def container_codecs(manifest: Manifest) -> tuple[Codec, ...]:

@@ -7,6 +7,7 @@ Those of a PlanReport are computed, and it says so.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class DecompressReport(Report):
     path: str
     output: str
     content_root: str
+    containers: int
     file_bytes: int
     output_bytes: int
 
@@ -166,12 +168,16 @@ def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer
     )
 
 
-def decompress_report(path: Path, out: Path, end: Footer, output_bytes: int) -> DecompressReport:
+def decompress_report(
+    path: Path, out: Path, ends: Sequence[Footer], output_bytes: int
+) -> DecompressReport:
+    """Of a chain, all bytes, and the root of the last container, which names the chain."""
     return DecompressReport(
         path=str(path),
         output=str(out),
-        content_root=text(end.content_root),
-        file_bytes=end.file_length,
+        content_root=text(ends[-1].content_root),
+        containers=len(ends),
+        file_bytes=sum(end.file_length for end in ends),
         output_bytes=output_bytes,
     )
 

@@ -6,25 +6,25 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from numpy.typing import NDArray
 
+from kvq_cli.capture.files import Files
+from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.slab import Block, write_blocks
-from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import PageEntry
-from kvq_cli.container.reader import Chunk, Reader
-from kvq_cli.digest import Buffer
+from kvq_cli.container.manifest import Manifest
+from kvq_cli.container.reader import Reader
 from kvq_cli.errors import DigestError
 from kvq_cli.record import record
 from kvq_cli.steps.audited import BATCH, Visitor
+from kvq_cli.steps.front import load_front
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
-from kvq_cli.steps.tables import load_tables
 from kvq_cli.steps.target import Target
 from kvq_cli.steps.work import in_batches, in_order
 from kvq_cli.words import DType, PageKey
@@ -46,21 +46,24 @@ class Placer(Visitor):
 
     def __init__(
         self,
-        fd: int,
+        sink: Sink,
         opener: PageOpener,
         target: Target,
-        selection: Selection,
-        dtype: DType | None,
+        cuts: tuple[Selection, DType | None],
         wrote: Callable[[int], None],
+        whole: tuple[Manifest, Mapping[int, int]],
     ) -> None:
-        self._fd = fd
+        """`whole` is what all rows together are, and of each layer how many come before these."""
+        manifest, self._before = whole
+        selection, dtype = cuts
+        self._sink = sink
         self.wrote = wrote  # told of bytes placed, on the story's own thread
         self._opener = opener
         self._target = target
         self._dtype = dtype
         self._wanted = {
             layer: (selection.heads(part.kv_heads), selection.tokens(part.tokens))
-            for part in opener.manifest.parts
+            for part in manifest.parts
             for span in part.layers
             for layer in range(*span)
             if any((role, 0, layer) in target.slabs for role in part.roles)
@@ -73,14 +76,15 @@ class Placer(Visitor):
             return None
         wanted_tokens = self._wanted[key.layer][1]
         places, targets = self._heads(key.layer, key.head_set)
-        start, stop = inside(wanted_tokens, key.start, key.stop)
+        first, last = (end + self._before[key.layer] for end in (key.start, key.stop))
+        start, stop = inside(wanted_tokens, first, last)
         if not places or start == stop:
             return None
         tokens: Sequence[int]
         if isinstance(wanted_tokens, range):
-            tokens = range(start - key.start, stop - key.start)
+            tokens = range(start - first, stop - first)
         else:
-            tokens = [token - key.start for token in wanted_tokens[start:stop]]
+            tokens = [token - first for token in wanted_tokens[start:stop]]
         return Cut(places, tokens, targets, start, stop)
 
     def pages(self, stack: Stack) -> list[int]:
@@ -91,14 +95,14 @@ class Placer(Visitor):
         if all(cut and (len(cut.heads), len(cut.tokens)) == whole for cut in cuts):
             rows = self._opener.all_rows(stack, self._dtype)
             parts = rows.reshape(len(cuts), *whole, spec.channels)
-            write_blocks(self._fd, map(self._block, stack.pages, cuts, parts))
+            write_blocks(self._sink, map(self._block, stack.pages, cuts, parts))
             return [part.nbytes for part in parts]
         placed = [0] * len(cuts)
         for at, (page, cut) in enumerate(zip(stack.pages, cuts, strict=True)):
             if cut is not None:
                 heads = [stack.heads(at)[place] for place in cut.heads]
                 rows = self._opener.rows(stack, heads, cut.tokens, self._dtype)
-                write_blocks(self._fd, [self._block(page, cut, rows)])
+                write_blocks(self._sink, [self._block(page, cut, rows)])
                 placed[at] = rows.nbytes
         return placed
 
@@ -123,7 +127,7 @@ class Placer(Visitor):
         offset = self._target.tensors.get(piece.number)
         if offset is None:
             return 0
-        write_at(self._fd, offset + piece.at, piece.data)
+        self._sink.write(offset + piece.at, piece.data)
         return len(piece.data)
 
     def took(self, _: ChunkHeader, found: Any) -> None:
@@ -152,18 +156,7 @@ def page_of(reader: Reader, opener: PageOpener, entry: PageEntry) -> Stack:
     return stack
 
 
-def write_at(fd: int, offset: int, buffer: Buffer) -> None:
-    view = memoryview(buffer)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        offset, view = offset + count, view[count:]
-
-
-def open_front(reader: Reader, opener: PageOpener) -> Chunk:
-    """Give the opener the tables, without reading further; the HEAD chunk."""
-    chunks = reader.walk()
-    first = next(chunks)
-    if first.header.type != chunk.HEAD:
-        raise DigestError("the first chunk is not HEAD", reader.first_chunk)
-    load_tables(opener, chunks)
-    return first
+def open_front(reader: Reader, opener: PageOpener) -> Files:
+    """Give the opener the tables, without reading further; the source's files."""
+    files, _ = load_front(opener, reader.walk())
+    return files

@@ -15,21 +15,24 @@ with SLACK to spare, so that whoever measures in floats finds the budget kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.quality import EXACT, Attention
+from kvq_cli.quality import EXACT, Attention, Kept
 from kvq_cli.quality.arithmetic import Floats
-from kvq_cli.quality.attention import VALUE_METRICS, Read
+from kvq_cli.quality.attention import VALUE_METRICS
 from kvq_cli.steps.trial import Levels, Trial
 from kvq_cli.steps.verdict import METRIC, Bounds, holds
 from kvq_cli.words import Role
 
 SLACK: Final = 1 + 2.0**-8
 TV_SLACK: Final = 2.0**-16
+SIDE: Final = 1 << 21  # bytes of the logits of heads that are settled together
+ROOM: Final = 1 << 27  # bytes of the logits of a search: before, and after at each level
 
 Drifts: TypeAlias = dict[str, Floats]  # of the chosen kv heads and their query heads
 Heads: TypeAlias = NDArray[np.int64]
@@ -54,10 +57,26 @@ class HeadSettler:
 
     def settle(self, levels: Levels) -> tuple[Drifts, Drifts]:
         """Raises levels, in place, until every bound holds; the drift before and after."""
-        everyone = np.arange(len(self._queries))
-        plain = self._drift(levels, everyone)
-        drift = {name: each.copy() for name, each in plain.items()}
-        failing = everyone[~self._within(plain)]
+        shape = self._queries.shape[:2]
+        plain, drift = ({name: np.empty(shape) for name in self.wanted} for _ in "pd")
+        for heads in self._groups():
+            found = self._drift(levels, heads)
+            for each in (plain, drift):
+                _put(each, heads, found)
+            self._raise(levels, heads[~self._within(found)], drift)
+        return plain, drift
+
+    def _groups(self) -> Iterator[Heads]:
+        """So many kv heads at a time that their logits can be kept: none needs another."""
+        heads, *queries, _ = self._queries.shape
+        size = max(1, SIDE // (8 * math.prod(queries) * self._trial.tokens))
+        for first in range(0, heads, size):
+            self._kept = Kept(ROOM)
+            self._trial.forget()
+            yield np.arange(first, min(first + size, heads))
+
+    def _raise(self, levels: Levels, failing: Heads, drift: Drifts) -> None:
+        """Heads that break a bound, level by level, until none does."""
         for level in range(1, self._trial.top + 1):
             if not len(failing):
                 break
@@ -70,7 +89,6 @@ class HeadSettler:
             for role, each in levels.items():
                 each[:, failing[~held]] = raised[role][:, failing[~held]]
             failing = failing[~held]
-        return plain, drift
 
     def _bisect(self, low: Levels, high: Levels, heads: Heads, drift: Drifts) -> None:
         """The shortest prefix of each head's ranking that takes `high` and holds."""
@@ -101,7 +119,7 @@ class HeadSettler:
     def _rankings(self, low: Levels, high: Levels, heads: Heads) -> dict[int, Ranking]:
         """For each head the pages that `high` raises, the most disturbing first."""
         attention = self._attention(heads)
-        shares = attention.shares(self._cuts, self._reader(low, heads))
+        shares = attention.shares(self._cuts, self._trial.reader(low, heads), self._kept)
         weights = shares["keys"]
         if "max_logit_mse" in self._bounds:
             weights = weights + shares["logits"] / max(self._bounds["max_logit_mse"], 1e-300)
@@ -126,14 +144,8 @@ class HeadSettler:
         return Attention(self._queries[heads], self._sees, self.wanted, arithmetic=EXACT)
 
     def _drift(self, levels: Levels, heads: Heads) -> Drifts:
-        return self._attention(heads).drift(self._trial.blocks(), self._reader(levels, heads))
-
-    def _reader(self, levels: Levels, heads: Heads) -> Read:
-        def read(role: Role, start: int, stop: int) -> tuple[Floats, Floats]:
-            before, after = self._trial.read(levels, role, start, stop)
-            return before[heads], after[heads]
-
-        return read
+        reader = self._trial.reader(levels, heads)
+        return self._attention(heads).drift(self._trial.blocks(), reader, self._kept)
 
     def _within(self, drift: Drifts) -> NDArray[np.bool_]:
         """Which kv heads keep every bound, with room for what EXACT rounds."""

@@ -8,7 +8,9 @@ codecs treat each head for itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -16,12 +18,12 @@ from numpy.typing import NDArray
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.layout import LayerShape
-from kvq_cli.capture.slab import read_rows
+from kvq_cli.capture.slab import Block, read_blocks, read_rows
 from kvq_cli.codecs import Codec
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import Page
-from kvq_cli.quality import Rope, widened
+from kvq_cli.quality import Read, Rope, Side, Sides, widened
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.steps.encode import settled_codec
 from kvq_cli.steps.plan import PagePlan, level_codec
@@ -31,6 +33,9 @@ FEW: Final = 1 << 20  # elements
 KEPT: Final = 1 << 26  # bytes of decoded pages; what is beyond is decoded again when it is read
 
 Levels = dict[Role, NDArray[np.int64]]  # of each page and kv head
+Heads = tuple[int, ...]
+Asked = Mapping[int, NDArray[np.int64]]  # levels of some heads, by the place of a page
+NOTHING: Final[Asked] = MappingProxyType({})
 
 
 class Trial:
@@ -45,20 +50,36 @@ class Trial:
         scratch: Scratch,
         rope: tuple[Rope, int] | None = None,
     ) -> None:
-        """`rope` turns keys, whose first token has that position."""
+        """`rope` turns keys, whose first token has that position.
+
+        Tokens before those of the pages belong to containers that these continue.
+        """
         self._capture, self._scratch, self._rope = capture, scratch, rope
         self._ladders = ladders
         self.top = 1 + max(map(len, ladders.values()))  # the level that is raw
         self._batch, self._layer = place
         self.pages = pages
-        self._kept: dict[tuple[Role, int, int], NDArray[Any]] = {}
+        self._lossy = {role: self.lossy(role) for role in pages}
+        keys = {role: [page.record.key for page in each] for role, each in pages.items()}
+        self._starts = {role: np.array([key.start for key in each]) for role, each in keys.items()}
+        self._stops = {role: np.array([key.stop for key in each]) for role, each in keys.items()}
+        self.forget()
+
+    def forget(self) -> None:
+        """Makes room for decoded pages of other heads."""
+        self._kept: dict[tuple[Role, int, int, Heads], NDArray[Any]] = {}
         self._held = 0
 
+    @property
+    def tokens(self) -> int:
+        return self._layer.tokens
+
     def cuts(self) -> list[tuple[int, int]]:
-        """The token ranges between all edges of pages."""
-        keys = (page.record.key for pages in self.pages.values() for page in pages)
-        edges = sorted({edge for key in keys for edge in (key.start, key.stop)})
-        return list(pairwise(edges))
+        """The token ranges between all edges of pages, and before them as long ones."""
+        keys = [page.record.key for pages in self.pages.values() for page in pages]
+        edges = {edge for key in keys for edge in (key.start, key.stop)}
+        most = max(key.stop - key.start for key in keys)
+        return list(pairwise(sorted(edges | {*range(0, min(edges), most)})))
 
     def blocks(self) -> list[tuple[int, int]]:
         """The same, but all tokens in one where they are few: that takes half the time."""
@@ -71,68 +92,107 @@ class Trial:
             found[at, list(page.heads)] = not self._codec(page, 0).lossless
         return found
 
-    def read(self, levels: Levels, role: Role, start: int, stop: int) -> tuple[Floats, Floats]:
-        """Rows of a token range as they are and as they would come back; see LayerReader."""
-        before, after = self._bits(levels, role, start, stop)
-        dtype = self.pages[role][0].slab.dtype
-        wide = [widened(bits, dtype) for bits in (before, after)]
-        if role is Role.KEY and self._rope is not None:
-            rope, first = self._rope
-            positions = np.arange(start, stop) + first
-            wide = [rope.rotate(rows, positions) for rows in wide]
-        return wide[0], wide[1]
+    def reader(self, levels: Levels, heads: NDArray[np.int64]) -> Read:
+        """Rows of some heads as they are and as they would come back; see LayerReader."""
+        # What loses nothing comes back as it was.
+        asked = {
+            role: np.where(self._lossy[role], levels[role], self.top)[:, heads]
+            for role in self.pages
+        }
+        return partial(self._read, asked, tuple(heads.tolist()))
+
+    def _read(self, levels: Levels, heads: Heads, role: Role, start: int, stop: int) -> Sides:
+        inside = np.flatnonzero((self._starts[role] < stop) & (self._stops[role] > start))
+        asked = levels[role][inside]
+        wide = partial(self._wide, role, heads, start, stop)
+        before = Side(heads, wide)
+        if (asked == self.top).all():
+            return before, before
+        pages = dict(zip(inside.tolist(), asked, strict=True))
+        return before, Side((heads, *asked.ravel().tolist()), partial(wide, pages))
 
     def sides(self, role: Role, at: int, level: int) -> tuple[Floats, Floats]:
         """One page, of its own heads, without rotary positions."""
         page = self.pages[role][at]
-        sides = (self._decoded(role, at, each) for each in (self.top, level))
+        sides = (self._decoded(role, at, each, page.heads) for each in (self.top, level))
         before, after = (widened(bits, page.slab.dtype) for bits in sides)
         return before, after
 
-    def _bits(
-        self, levels: Levels, role: Role, start: int, stop: int
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _wide(
+        self, role: Role, heads: Heads, start: int, stop: int, pages: Asked = NOTHING
+    ) -> Floats:
+        """Rows of these heads, some of them as they come back of pages."""
         slab = self.pages[role][0].slab
-        shape = (slab.heads, stop - start, slab.channels)
-        before = np.empty(shape, slab.dtype.bits)
-        read_rows(self._capture.source, slab, range(slab.heads), start, stop, before)
-        after = before.copy()
-        for at, page in enumerate(self.pages[role]):
-            first, last = max(start, page.record.key.start), min(stop, page.record.key.stop)
-            if first >= last:
-                continue
-            inside = slice(first - page.record.key.start, last - page.record.key.start)
-            asked = levels[role][at, list(page.heads)]
+        bits = np.empty((len(heads), stop - start, slab.channels), slab.dtype.bits)
+        read_rows(self._capture.source, slab, heads, start, stop, bits)
+        for at, asked in pages.items():
+            first = max(start, int(self._starts[role][at]))
+            last = min(stop, int(self._stops[role][at]))
+            inside = slice(first - self._starts[role][at], last - self._starts[role][at])
             for level in sorted(set(asked.tolist()) - {self.top}):
-                rows = self._decoded(role, at, level)[:, inside]
                 places = np.flatnonzero(asked == level)
-                after[np.asarray(page.heads)[places], first - start : last - start] = rows[places]
-        return before, after
+                alike = tuple(heads[place] for place in places)
+                rows = self._decoded(role, at, level, alike)[:, inside]
+                bits[places, first - start : last - start] = rows
+        wide = widened(bits, slab.dtype)
+        if role is not Role.KEY or self._rope is None:
+            return wide
+        rope, position = self._rope
+        return rope.rotate(wide, np.arange(start, stop) + position)
 
-    def _decoded(self, role: Role, at: int, level: int) -> NDArray[Any]:
-        found = self._kept.get((role, at, level))
-        if found is None:
-            found = self._made(self.pages[role][at], level)
-            if self._held + found.nbytes <= KEPT:
-                self._kept[role, at, level] = found
-                self._held += found.nbytes
-        return found
+    def _decoded(self, role: Role, at: int, level: int, heads: Heads) -> NDArray[Any]:
+        found = self._kept.get((role, at, level, heads))
+        if found is not None:
+            return found
+        places = self._stack(role, at, level, heads)
+        pages = [self.pages[role][place] for place in places]
+        made = self._made(pages, level, heads)
+        apart = made.reshape(len(pages), len(heads), *made.shape[1:])
+        for place, rows in zip(places, apart, strict=True):
+            if self._held + rows.nbytes <= KEPT:
+                self._kept[role, place, level, heads] = rows
+                self._held += rows.nbytes
+        return made[: len(heads)]
 
-    def _made(self, page: PagePlan, level: int) -> NDArray[Any]:
-        """What comes back of a page; heads that its codec cannot hold come back as they were."""
-        key, slab = page.record.key, page.slab
-        bits = np.empty((len(page.heads), key.stop - key.start, slab.channels), slab.dtype.bits)
-        read_rows(self._capture.source, slab, page.heads, key.start, key.stop, bits)
-        codec = self._codec(page, level)
+    def _stack(self, role: Role, at: int, level: int, heads: Heads) -> list[int]:
+        """The page and, where few heads are asked, those that follow: they share their calls."""
+        pages = self.pages[role]
+        first, codec = pages[at], self._codec(pages[at], level)
+        size = first.nbytes // len(first.heads) * len(heads)
+        places = [at]
+        for place in range(at + 1, len(pages)):
+            page = pages[place]
+            full = self._held + (len(places) + 1) * size > KEPT
+            if full or len(heads) * (len(places) + 1) > self._layer.heads:
+                break
+            if page.heads == first.heads:
+                if _tokens(page) != _tokens(first) or self._codec(page, level) != codec:
+                    break
+                places.append(place)
+        return places
+
+    def _made(self, pages: Sequence[PagePlan], level: int, heads: Heads) -> NDArray[Any]:
+        """What comes back of these heads of pages that are alike, one behind the other.
+
+        Heads that the codec cannot hold come back as they were.
+        """
+        count, slab, tokens = len(heads), pages[0].slab, _tokens(pages[0])
+        bits = np.empty((len(pages) * count, tokens, slab.channels), slab.dtype.bits)
+        keys = [page.record.key for page in pages]
+        blocks = (
+            Block(slab, heads, key.start, key.stop, bits[at * count : (at + 1) * count])
+            for at, key in enumerate(keys)
+        )
+        read_blocks(self._capture.source, blocks)
+        codec = self._codec(pages[0], level)
         if codec.lossless:
             return bits
-        spec = PageSpec(*bits.shape, slab.dtype)
         try:
-            return self._through(codec, Page(spec, bits))
+            return self._through(codec, Page(PageSpec(*bits.shape, slab.dtype), bits))
         except CodecError:
             alone = PageSpec(1, *bits.shape[1:], slab.dtype)
-            heads = (Page(alone, bits[head : head + 1]) for head in range(len(bits)))
-            return np.concatenate([self._or_itself(codec, head) for head in heads])
+            single = (Page(alone, bits[head : head + 1]) for head in range(len(bits)))
+            return np.concatenate([self._or_itself(codec, head) for head in single])
 
     def _or_itself(self, codec: Codec, page: Page) -> NDArray[Any]:
         try:
@@ -149,6 +209,10 @@ class Trial:
     def _codec(self, page: PagePlan, level: int) -> Codec:
         ladder = self._ladders[page.record.key.role]
         return settled_codec(page, level_codec(page.codec, ladder, level))[0]
+
+
+def _tokens(page: PagePlan) -> int:
+    return page.record.key.stop - page.record.key.start
 
 
 def few(layer: LayerShape) -> bool:

@@ -56,7 +56,7 @@ def test_the_values_of_the_reference(fixture, tmp_path):
     done("decompress", f"{capture}.kvq", "-o", tmp_path / "back")
     container = read(Path(f"{capture}.kvq"))
     assert (tmp_path / "back").read_bytes() == container.source()
-    assert container.tensors[shape["role"]].hex() == fixture["decoded_f32"]
+    assert container.named()[shape["role"]].hex() == fixture["decoded_f32"]
     done("verify", f"{capture}.kvq", "--against", capture, "-p", path)
 
 
@@ -107,7 +107,7 @@ def test_every_axis_policy(policy, tmp_path):
     container = read(Path(f"{capture}.kvq"))
     assert len(container.header.content["tables"]) == 2
     for role in ("key", "value"):
-        found = np.frombuffer(container.tensors[role], "<f2").reshape(values.shape)
+        found = np.frombuffer(container.named()[role], "<f2").reshape(values.shape)
         assert np.abs(found - values).max() < 4
 
 
@@ -177,7 +177,7 @@ def test_slices_and_pipes(tmp_path):
     paths = [bound(capture, role, KvAxisPolicyV1.PER_CHANNEL) for role in ("key", "value")]
     done("compress", capture, "-f", "-p", paths[0], "-p", paths[1])
     box = Path(f"{capture}.kvq")
-    whole = np.frombuffer(read(box).tensors["key"], "<f2").reshape(values.shape)
+    whole = np.frombuffer(read(box).named()["key"], "<f2").reshape(values.shape)
     done("decompress", box, "-o", tmp_path / "part", "--tokens", "5:20", "--heads", "1")
     done("decompress", box, "-o", tmp_path / "all")
     piped = process("decompress", "-", stdin=box.read_bytes())

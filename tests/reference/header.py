@@ -24,8 +24,8 @@ BITS |= {"C64": 64, "F64": 64, "I64": 64, "U64": 64}
 TABLE_SIZES = {"|i1": 1, "|u1": 1, "<i2": 2, "<u2": 2, "<i4": 4, "<u4": 4}
 TABLE_SIZES |= {"<f2": 2, "<f4": 4, "<f8": 8}
 CONTENT = (
-    "schema layout identity tensors parts head_sets codecs tables profiles token_offset continues"
-    " probe queries_digest calibration_digest"
+    "schema layout identity files tensors parts head_sets codecs tables profiles token_offset"
+    " continues probe queries_digest calibration_digest"
 )
 SHAPE = (
     "schema_version role attention_kind batch layers kv_heads query_heads tokens head_dim dtype"
@@ -122,6 +122,7 @@ def check_content(content: Any) -> dict[tuple[int, int], Slab]:
         string(value)
     integer(content["token_offset"])
     need(content["probe"] in ("none", "self", "capture", "file"), "content.probe")
+    need((content["continues"] is None) == (content["token_offset"] == 0), "a segment, or none")
     for name in ("continues", "queries_digest", "calibration_digest"):
         if content[name] is not None:
             digest_text(content[name])
@@ -136,8 +137,28 @@ def check_content(content: Any) -> dict[tuple[int, int], Slab]:
     check_tables(array(content["tables"]), content["codecs"])
     check_profiles(array(content["profiles"]))
     slabs = check_parts(array(content["parts"]))
-    need(bound(array(content["tensors"])) == slabs, "tensors and parts contradict each other")
+    check_files(content["files"])
+    check_tensors(array(content["tensors"]), content["files"], slabs)
     return slabs
+
+
+def check_files(files: Any) -> None:
+    if files is None:
+        return
+    need(1 <= len(array(files)) <= 4096, "a folder of no files, or too many")
+    names = []
+    for file in files:
+        members(file, "name digest")
+        names.append(string(file["name"]))
+        need(len(names[-1]) <= 512 and names[-1].isprintable(), "file name")
+        need("\\" not in names[-1], "file name")
+        for step in names[-1].split("/"):
+            need(step not in ("", ".", "..") and len(step.encode()) <= 255, "step of a file name")
+        if file["digest"] is not None:
+            digest_text(file["digest"])
+    need(names == sorted(set(names)), "file names do not ascend")
+    for name in names:
+        need(not any(other.startswith(name + "/") for other in names), "a file and a folder")
 
 
 def check_tables(tables: list[Any], codecs: list[Any]) -> None:
@@ -237,39 +258,68 @@ def check_shape(entry: Any, role: str, slab: Slab, layers: int) -> None:
     need(entry["shape_digest"] == digest, "shape digest does not hold")
 
 
-def bound(tensors: list[Any]) -> dict[tuple[int, int], Slab]:
-    """The slabs that tensors of the source hold."""
-    slabs: dict[tuple[int, int], Slab] = {}
-    names = set()
+def check_tensors(tensors: list[Any], files: Any, slabs: dict[tuple[int, int], Slab]) -> None:
+    """Tensors hold each head of each slab once, and nothing else."""
+    heads: dict[tuple[int, int], list[int]] = {place: [] for place in slabs}
+    names, last = set(), 0
     for tensor in tensors:
-        members(tensor, "name dtype shape nbytes role axes first_layer")
-        names.add(string(tensor["name"]))
+        members(tensor, "file name dtype shape nbytes rows")
+        file = integer(tensor["file"], last, 0 if files is None else len(files) - 1)
+        need(files is None or files[file]["digest"] is None, "tensor of a file without any")
+        last = file
+        names.add((file, string(tensor["name"])))
         shape = [integer(length) for length in array(tensor["shape"])]
         need(len(shape) <= 8 and string(tensor["dtype"]) in BITS, "tensor shape or dtype")
         bits = math.prod(shape) * BITS[tensor["dtype"]]
         need(bits % 8 == 0 and integer(tensor["nbytes"]) == bits // 8, "tensor nbytes")
-        if tensor["role"] is None:
-            need(tensor["axes"] is None and tensor["first_layer"] is None, "unbound tensor")
-            continue
-        need(tensor["role"] in ROLES and tensor["dtype"] in WIDTHS, "bound tensor")
-        axes = string(tensor["axes"])
-        need(len(axes) == len(shape) == len(set(axes)), "axes do not suit the shape")
-        need(set("HTD") <= set(axes) <= set("BLHTD") and axes[-1] == "D", "axes")
-        length = {"B": 1, "L": 1} | dict(zip(axes, shape, strict=True))
-        first = integer(tensor["first_layer"])
-        need(first + length["L"] <= 2**16, "too many layers")
-        slab = Slab(length["B"], length["H"], length["T"], length["D"], tensor["dtype"])
-        for layer in range(first, first + length["L"]):
-            place = ROLES.index(tensor["role"]), layer
-            need(place not in slabs, "a layer is bound twice")
-            slabs[place] = slab
+        if tensor["rows"] is not None:
+            check_rows(tensor, math.prod(shape), slabs, heads)
     need(len(names) == len(tensors), "a tensor name occurs twice")
-    return slabs
+    for place, slab in slabs.items():
+        need(sorted(heads[place]) == list(range(slab.heads)), "heads are not there once")
 
 
-def listed(header: Header) -> list[tuple[Any, ...]]:
-    """The source tensors as the header lists them."""
-    tensors = header.content["tensors"]
+def check_rows(
+    tensor: Any, count: int, slabs: dict[tuple[int, int], Slab], heads: dict[Any, list[int]]
+) -> None:
+    rows = tensor["rows"]
+    members(rows, "roles axes lengths first_layer first_head tokens")
+    roles = [string(role) for role in array(rows["roles"])]
+    need(roles in (["key"], ["value"], ["key", "value"]), "roles")
+    need(tensor["dtype"] in WIDTHS, "dtype of a tensor with rows")
+    orders = string(rows["axes"]).split(",")
+    need(len(orders) <= len(roles), "two orders of one role")
+    need(type(rows["lengths"]) is dict, "lengths")
+    length = dict.fromkeys("BLRHTt", 1)
+    for letter, value in rows["lengths"].items():
+        length[letter] = integer(value, 1)
+    for order in orders:
+        need(len(order) == len(set(order)) and set(order) == set(rows["lengths"]), "axes")
+        need(set("TD") <= set(order) <= set("BLRHTtD"), "axes")
+        need(("R" in order) == (length["R"] == 2) == (len(roles) == 2), "axes of two roles")
+        if len(roles) == 2:
+            need(order.split("R")[0] == orders[0].split("R")[0], "axes differ before R")
+    need(math.prod(length.values()) == count, "lengths and shape")
+    first, head = integer(rows["first_layer"]), integer(rows["first_head"])
+    need(first + length["L"] <= 2**16 and head + length["H"] <= 2**16, "too many layers or heads")
+    tokens = integer(rows["tokens"], 1, length["T"] * length["t"])
+    for role in roles:
+        for layer in range(first, first + length["L"]):
+            slab = slabs.get((ROLES.index(role), layer))
+            need(slab is not None, "rows of a layer that no part has")
+            found = (length["B"], tokens, length["D"], tensor["dtype"])
+            need(found == (slab.batch, slab.tokens, slab.channels, slab.dtype), "rows of a part")
+            heads[ROLES.index(role), layer] += range(head, head + length["H"])
+
+
+def sources(header: Header) -> list[Any]:
+    """The files of the source; one that has no name may stand for all."""
+    return header.content["files"] or [{"name": None, "digest": None}]
+
+
+def listed(header: Header, file: int) -> list[tuple[Any, ...]]:
+    """The tensors of a source file as the header lists them."""
+    tensors = [one for one in header.content["tensors"] if one["file"] == file]
     return [(one["name"], one["dtype"], one["shape"], one["nbytes"]) for one in tensors]
 
 

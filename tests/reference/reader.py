@@ -18,7 +18,17 @@ import numpy as np
 import zstandard
 from blake3 import blake3
 from reference.decoders import CODECS, WIDTHS, tables_of
-from reference.header import Header, Slab, canonical, head_tensors, listed, read_header, tagged
+from reference.header import (
+    BITS,
+    Header,
+    Slab,
+    canonical,
+    head_tensors,
+    listed,
+    read_header,
+    sources,
+    tagged,
+)
 from reference.refused import Refused, need
 
 __all__ = ["Container", "Page", "Refused", "read"]
@@ -61,13 +71,22 @@ class Container:
     header: Header
     content_root: bytes
     file_root: bytes
-    head: bytes  # the source file's first 8 + N bytes
-    tensors: dict[str, bytes]  # bits of every source tensor, decoded, in data order
+    heads: list[bytes]  # of each source file what no tensor holds
+    tensors: dict[tuple[int, str], bytes]  # bits of every source tensor by file and name
     pages: list[Page]
 
-    def source(self) -> bytes:
-        """The source file; the original, byte for byte, if every codec is lossless."""
-        return self.head + b"".join(self.tensors.values())
+    def named(self) -> dict[str, bytes]:
+        """The tensors by name, in a folder behind the name of their file."""
+        names = [one["name"] for one in sources(self.header)]
+        return {
+            name if names[file] is None else f"{names[file]}/{name}": bits
+            for (file, name), bits in self.tensors.items()
+        }
+
+    def source(self, file: int = 0) -> bytes:
+        """A source file; the original, byte for byte, if every codec is lossless."""
+        mine = (bits for (number, _), bits in self.tensors.items() if number == file)
+        return self.heads[file] + b"".join(mine)
 
 
 def read(source: bytes | Path) -> Container:
@@ -84,7 +103,7 @@ def read(source: bytes | Path) -> Container:
     file_root = tagged("kvq/v1/file", header_digest, *(chunk.digest for chunk in chunks))
     check_footer(data, at, chunks, len(walk.pages), content_root + file_root)
     tensors = restore(header, walk)
-    return Container(header, content_root, file_root, walk.head, tensors, walk.pages)
+    return Container(header, content_root, file_root, walk.heads, tensors, walk.pages)
 
 
 def read_start(data: bytes) -> tuple[Header, bytes, int, int]:
@@ -143,9 +162,9 @@ class Walk:
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        self.head = b""
+        self.heads: list[bytes] = []
         tensors = header.content["tensors"]
-        self.pieces = {at: bytearray() for at, one in enumerate(tensors) if one["role"] is None}
+        self.pieces = {at: bytearray() for at, one in enumerate(tensors) if one["rows"] is None}
         self.tables = [bytearray() for _ in header.content["tables"]]
         self.pages: list[Page] = []
         self.covered: dict[tuple[int, int, int], list[int]] = {}
@@ -155,7 +174,8 @@ class Walk:
         self.done = False
 
     def take(self, chunk: Chunk) -> None:
-        need((chunk.type == b"HEAD") == (chunk.sequence == 0), "HEAD is not the first chunk")
+        first = chunk.sequence < len(sources(self.header))
+        need((chunk.type == b"HEAD") == first, "HEAD chunks are not the first ones")
         steps = {b"HEAD": self.take_head, b"TABL": self.take_table}
         steps |= {b"TENS": self.take_piece, b"PAGE": self.take_page}
         if chunk.type == b"INDX":
@@ -167,11 +187,17 @@ class Walk:
             need(chunk.type[0] >= 97, f"unknown chunk type {chunk.type!r}")
 
     def take_head(self, chunk: Chunk, record: bytes, table: Table) -> None:
-        need(record == bytes(8) and len(table.packed) == 1, "HEAD record or planes")
-        need(8 <= table.packed[0] <= 8 + 2**23, "HEAD is too long")
-        (self.head,) = table.planes()
-        need(int.from_bytes(self.head[:8], "little") == len(self.head) - 8, "HEAD length")
-        need(head_tensors(self.head[8:]) == listed(self.header), "HEAD lists other tensors")
+        file = len(self.heads)
+        need(struct.unpack("<II", record) == (file, 0), "HEAD record")
+        need(len(table.packed) == 1 and table.packed[0] <= 8 + 2**23, "HEAD planes")
+        (head,) = table.planes()
+        self.heads.append(head)
+        digest = sources(self.header)[file]["digest"]
+        if digest is not None:
+            need(text(head) == digest, "digest of a file does not hold")
+            return
+        need(len(head) >= 8 and int.from_bytes(head[:8], "little") == len(head) - 8, "HEAD length")
+        need(head_tensors(head[8:]) == listed(self.header, file), "HEAD lists other tensors")
 
     def take_table(self, chunk: Chunk, record: bytes, table: Table) -> None:
         number, zero, offset = struct.unpack("<IIQ", record)
@@ -196,8 +222,11 @@ class Walk:
         sizes = {at: self.header.content["tensors"][at]["nbytes"] for at in self.pieces}
         unfinished = [at for at in self.pieces if len(self.pieces[at]) < sizes[at]]
         need(unfinished[:1] == [number] and offset == len(self.pieces[number]), "TENS order")
-        need(table.packed == (min(PIECE, sizes[number] - offset),), "TENS planes")
-        self.pieces[number] += table.planes()[0]
+        width = max(1, BITS[self.header.content["tensors"][number]["dtype"]] // 8)
+        size = min(PIECE, sizes[number] - offset)
+        need(table.packed == (size // width,) * width, "TENS planes")
+        places = [np.frombuffer(plane, np.uint8) for plane in table.planes()]
+        self.pieces[number] += np.stack(places, axis=1).tobytes()
         self.packed_digests.append(table.digest())
 
     def take_page(self, chunk: Chunk, record: bytes, table: Table) -> None:
@@ -343,26 +372,34 @@ def unzip(frame: bytes, packed: int) -> bytes:
     return plane
 
 
-def restore(header: Header, walk: Walk) -> dict[str, bytes]:
+def restore(header: Header, walk: Walk) -> dict[tuple[int, str], bytes]:
     """The bits of every source tensor: pieces joined, pages put into their places."""
-    pages: dict[tuple[int, int], list[Page]] = {}
-    for page in walk.pages:
-        pages.setdefault((page.role, page.layer), []).append(page)
     tensors = {}
     for number, tensor in enumerate(header.content["tensors"]):
-        if tensor["role"] is None:
-            tensors[tensor["name"]] = bytes(walk.pieces[number])
-            continue
-        axes = tensor["axes"]
-        array = np.zeros(tensor["shape"], f"<u{WIDTHS[tensor['dtype']]}")
-        view = array.reshape(tuple(tensor["shape"]) + (1,) * (5 - len(axes)))
-        axes += "".join(letter for letter in "BL" if letter not in axes)
-        view = view.transpose([axes.index(letter) for letter in "BLHTD"])
-        role = ("key", "value").index(tensor["role"])
-        for layer in range(view.shape[1]):
-            for page in pages[role, tensor["first_layer"] + layer]:
-                heads = header.content["head_sets"][page.head_set]
-                stop = page.start + page.tokens
-                view[page.batch, layer, heads, page.start : stop] = page.bits
-        tensors[tensor["name"]] = array.tobytes()
+        name = tensor["file"], tensor["name"]
+        tensors[name] = bytes(walk.pieces.get(number, b""))
+        if tensor["rows"] is not None:
+            flat = np.zeros(math.prod(tensor["shape"]), f"<u{WIDTHS[tensor['dtype']]}")
+            for at, role in enumerate(tensor["rows"]["roles"]):
+                put_rows(flat, at, ("key", "value").index(role), tensor["rows"], header, walk)
+            tensors[name] = flat.tobytes()
     return tensors
+
+
+def put_rows(flat: Any, at: int, role: int, rows: Any, header: Header, walk: Walk) -> None:
+    """The pages of one role into the elements of a tensor."""
+    order = rows["axes"].split(",")[-1 if at else 0]
+    view = flat.reshape([rows["lengths"][letter] for letter in order])
+    missing = [letter for letter in "BLRHTt" if letter not in order]
+    view = view.reshape(view.shape + (1,) * len(missing))
+    axes = list(order) + missing
+    view = view.transpose([axes.index(letter) for letter in "RBLHTtD"])[at]
+    block, mine = view.shape[4], range(rows["first_head"], rows["first_head"] + view.shape[2])
+    for page in walk.pages:
+        layer = page.layer - rows["first_layer"]
+        if page.role != role or not 0 <= layer < view.shape[1]:
+            continue
+        for place, head in enumerate(header.content["head_sets"][page.head_set]):
+            for token in range(page.tokens if head in mine else 0):
+                row = divmod(page.start + token, block)
+                view[page.batch, layer, head - mine[0], row[0], row[1]] = page.bits[place, token]

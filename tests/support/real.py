@@ -15,23 +15,29 @@ import pytest
 
 from kvq_cli import pipeline
 
-WORDS = {"F16": "<u2", "BF16": "<u2", "F32": "<u4", "I64": "<i8"}
+WORDS = {"F16": "<u2", "BF16": "<u2", "F32": "<u4", "I64": "<i8", "I32": "<i4"}
 QUERIES = ".query.safetensors"
 
 
-def captures():
-    """Paths of all captures; a line that says why there are none."""
+def captures(*layouts):
+    """Paths of all captures, or of those in layouts of tools; a line that says why none."""
     folder = os.environ.get("KVQ_CAPTURES")
     if not folder:
-        return [pytest.param(None, marks=pytest.mark.skip(reason="KVQ_CAPTURES is not set"))]
+        return _none("KVQ_CAPTURES is not set")
     paths = sorted(
         path
-        for layout in ("canonical", "hf")
+        for layout in layouts or ("canonical", "hf")
         for path in (Path(folder) / layout).glob("*.safetensors")
         if not path.name.endswith(QUERIES)
     )
+    if layouts and not paths:
+        return _none(f"KVQ_CAPTURES has none of {', '.join(layouts)}")
     assert paths, f"KVQ_CAPTURES={folder} holds no captures"
     return [pytest.param(path, id=path.stem) for path in paths]
+
+
+def _none(reason):
+    return [pytest.param(None, marks=pytest.mark.skip(reason=reason))]
 
 
 def header_of(path):
@@ -62,7 +68,7 @@ def floats(dtype, bits):
 
 def by_layer(box, path, selection=None):
     """A container's tensors as layers.N.key and layers.N.value of (B, H, T, D)."""
-    pipeline.decompress(box, path, layout="per_layer", selection=selection, force=True)
+    pipeline.decompress(box, path, layout="hf", selection=selection, force=True)
     return {name: (dtype, bits) for name, dtype, bits in tensors(path)}
 
 

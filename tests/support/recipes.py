@@ -3,6 +3,8 @@
 A tensor of a recipe has name, dtype, shape and `paint`: element i is ((k mod 251) - 125) / 32
 with k = paint + i, exact in F16, BF16 and F32; integers and other dtypes are the bytes k mod
 251. `bits` puts other bit patterns at some elements: {"3": "7e00"}, big-endian hexadecimal.
+`tokens` are those of a padded tensor, [..., tokens, channels]: behind them are zeros. `hex` are
+bytes in place of painted ones.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ def capture_bytes(recipe: dict[str, Any]) -> bytes:
 
 
 def tensor_bytes(tensor: dict[str, Any]) -> bytes:
+    if "hex" in tensor:
+        return bytes.fromhex(tensor["hex"])
     count = math.prod(tensor["shape"])
     if tensor["dtype"] in SIZES:
         steps = np.arange(count * SIZES[tensor["dtype"]], dtype=np.int64) + tensor["paint"]
@@ -40,4 +44,5 @@ def tensor_bytes(tensor: dict[str, Any]) -> bytes:
     words = words.astype(WORDS[tensor["dtype"]])
     for at, bits in tensor.get("bits", {}).items():
         words[int(at)] = int(bits, 16)
+    words.reshape(-1, *tensor["shape"][-2:])[:, tensor.get("tokens", count) :] = 0
     return words.tobytes()

@@ -47,7 +47,7 @@ def test_the_reference_reader_finds_what_the_vector_states(name):
     assert "blake3:" + container.content_root.hex() == vector["content_root"]
     assert "blake3:" + container.file_root.hex() == vector["file_root"]
     assert text(container.source()) == vector["restored"]
-    assert {one: text(bits) for one, bits in container.tensors.items()} == vector["tensors"]
+    assert {one: text(bits) for one, bits in container.named().items()} == vector["tensors"]
     assert text(capture_bytes(vector["capture"])) == vector["source"]
 
 

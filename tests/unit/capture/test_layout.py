@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kvq_cli import capture as module
 from kvq_cli.capture import ADAPTERS, Capture, Source, layout, open_capture
-from kvq_cli.capture.layout import LayerShape, read_rows
+from kvq_cli.capture.adapter import Found
+from kvq_cli.capture.binding import bound
+from kvq_cli.capture.files import one_file
+from kvq_cli.capture.header import Header
+from kvq_cli.capture.layout import LayerShape
+from kvq_cli.capture.slab import read_rows
 from kvq_cli.errors import CaptureError, UsageError
 from kvq_cli.words import DType, Role
 from support.captures import (
@@ -82,7 +86,7 @@ def test_per_layer(tmp_path: Path, spelling: str, roles: dict[str, str], batch: 
     """Every spelling is recognised, and layers may hold different numbers of tokens."""
     file = per_layer_capture(tokens=(3, 7), batch=batch, spelling=spelling, roles=roles)
     with opened(tmp_path, file) as capture:
-        assert capture.layout == "per_layer"
+        assert capture.layout == "hf"
         assert [shape.tokens for shape in capture.layers] == [3, 7]
         bits = kv_bits((batch or 1, 2, 7, 8), "F16", seed_of("value", 1))
         for entry in range(batch or 1):
@@ -171,11 +175,11 @@ def test_role_and_layer_twice(tmp_path: Path) -> None:
     with Source(path) as source:
         first, second = source.header.tensors
         bindings = [
-            layout.Binding(first, Role.KEY, "LHTD", 0),
-            layout.Binding(second, Role.KEY, "HTD", 1),
+            bound(first, Role.KEY, "LHTD", 0),
+            bound(second, Role.KEY, "HTD", 1),
         ]
         with pytest.raises(CaptureError) as refusal:
-            layout.bind(source, "canonical", bindings)
+            layout.bind(source, "canonical", Found(tuple(bindings)))
     assert refusal.value.error_id == "E202"
     assert refusal.value.tensor == "b"
 
@@ -183,11 +187,11 @@ def test_role_and_layer_twice(tmp_path: Path) -> None:
 def test_named_layout(tmp_path: Path) -> None:
     """A layout by name decides between two that fit, and must itself fit and exist."""
     file = tensors(key=(1, 2, 3, 4), k_0=(1, 2, 3))
-    with opened(tmp_path, file, "per_layer") as capture:
-        assert capture.layout == "per_layer"
+    with opened(tmp_path, file, "hf") as capture:
+        assert capture.layout == "hf"
         assert [tensor.name for tensor in capture.others] == ["key"]
     with pytest.raises(CaptureError) as refusal:
-        opened(tmp_path, canonical_capture(), "per_layer")
+        opened(tmp_path, canonical_capture(), "hf")
     assert refusal.value.error_id == "E204"
     with pytest.raises(UsageError) as wrong:
         opened(tmp_path, file, "pickle")
@@ -196,8 +200,8 @@ def test_named_layout(tmp_path: Path) -> None:
 
 def test_adapters_know_the_header_alone() -> None:
     """Every adapter of the closed table takes a header without tensors for none of its own."""
-    empty = module.Header((), {}, b"", 0)
-    assert all(recognise(empty) is None for recognise in ADAPTERS.values())
+    empty = one_file(Header((), {}, b"", 0))
+    assert all(each.recognise(empty) is None for each in ADAPTERS.values())
 
 
 @pytest.mark.parametrize(

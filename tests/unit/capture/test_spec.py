@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kvq_cli.capture import ADAPTERS
 from kvq_cli.capture.facts import IDENTITY
-from kvq_cli.capture.per_layer import SPELLINGS
+from kvq_cli.capture.hf import SPELLINGS
 from kvq_cli.words import ELEMENT_BITS
 
 PAGE = (Path(__file__).parents[3] / "formats" / "capture.md").read_text()
@@ -30,7 +30,7 @@ def test_dtypes() -> None:
 def test_layouts() -> None:
     """Every adapter has its section, and every spelling of the table is recognised once."""
     assert all(f"\n### {name}\n" in PAGE for name in ADAPTERS)
-    rows = re.findall(r"^\| `(.*N.*)` \| `(.*N.*)` \|$", section("per_layer"), re.MULTILINE)
+    rows = re.findall(r"^\| `(.*N.*)` \| `(.*N.*)` \|$", section("hf"), re.MULTILINE)
     assert len(rows) == len(SPELLINGS)
     for key, value in rows:
         for name, group in ((key, True), (value, False)):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.attention import drift, turned
 
-from kvq_cli.quality import EXACT, FLOATS, METRICS, Attention, Rope
+from kvq_cli.quality import EXACT, FLOATS, METRICS, Attention, Kept, Rope, Side
 from kvq_cli.words import Role
 
 
@@ -17,7 +17,10 @@ def reader(before, after):
 
     def read(role, start, stop):
         at = 0 if role is Role.KEY else 1
-        return before[at][:, start:stop], after[at][:, start:stop]
+        sides = {"before": before, "after": after}
+        return tuple(
+            Side(name, lambda rows=rows: rows[at][:, start:stop]) for name, rows in sides.items()
+        )
 
     return read
 
@@ -60,6 +63,34 @@ def test_queries_in_parts(monkeypatch):
     parts = measured(asked, [30] * 5, before, after, [(0, 20), (20, 37)])
     for name in METRICS:
         np.testing.assert_allclose(parts[name], whole[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("room", [0, 900, 1 << 20])
+def test_logits_that_are_kept_change_nothing(room):
+    """Whatever there is room for, asked twice, the bits are the same."""
+    asked, before, after = case(9)
+    cuts, kept = [(0, 20), (20, 37)], Kept(room)
+    attention = Attention(asked, np.full(5, 30), arithmetic=EXACT)
+    plain = attention.drift(cuts, reader(before, after))
+    for _ in range(2):
+        again = attention.drift(cuts, reader(before, after), kept)
+        assert all(again[name].tobytes() == plain[name].tobytes() for name in METRICS)
+
+
+def test_keys_are_read_once():
+    """Logits are kept for the second look at a block."""
+    asked, before, after = case(10)
+    made = []
+
+    def read(role, start, stop):
+        def rows(side):
+            made.append((role, start))
+            return side[0 if role is Role.KEY else 1][:, start:stop]
+
+        return Side("before", lambda: rows(before)), Side("after", lambda: rows(after))
+
+    Attention(asked, np.full(5, 37)).drift([(0, 20), (20, 37)], read)
+    assert sorted(made) == sorted([(role, start) for role in Role for start in (0, 0, 20, 20)])
 
 
 def test_exact_arithmetic_is_near_and_knows_no_machine():

@@ -34,9 +34,10 @@ def test_kinds(start, kind, tmp_path):
 
 
 def test_what_cannot_be_peeked_at(tmp_path):
-    """A pipe would lose its first bytes; a folder and a missing file have none."""
+    """A pipe would lose its first bytes, and a missing file has none; a folder is a capture."""
     os.mkfifo(tmp_path / "fifo")
-    for name in ("fifo", "missing", "."):
+    assert kind_of(tmp_path) == kind_of(tmp_path / "kv.index.json") == "capture"
+    for name in ("fifo", "missing"):
         with pytest.raises(FileError) as caught:
             kind_of(tmp_path / name)
         assert caught.value.error_id == "E601"

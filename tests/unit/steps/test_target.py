@@ -47,7 +47,7 @@ def test_per_layer_names_keep_their_numbers(tmp_path):
     data = per_layer_capture(tokens=(5, 5, 5))
     _, names, layout = restored(tmp_path, data, Selection(chosen_layers=(0, 2)))
     assert names == {f"layers.{layer}.{role}" for layer in (0, 2) for role in ("key", "value")}
-    assert layout == "per_layer"
+    assert layout == "hf"
     _, names, layout = restored(tmp_path, data, layout="canonical")
     assert (names, layout) == ({"key", "value"}, "canonical")
 
@@ -59,7 +59,7 @@ def test_other_tensors(tmp_path):
     data = safetensors_bytes(
         dict.fromkeys(("key", "value"), ("F16", shape, bits)) | {"p": ("U8", (3,), b"abc")}
     )
-    for layout in ("source", "canonical", "per_layer"):
+    for layout in ("source", "canonical", "hf"):
         assert "p" in restored(tmp_path, data, layout=layout)[1]
     assert "p" not in restored(tmp_path, data, Selection(roles=(Role.KEY,)))[1]
 
@@ -74,6 +74,6 @@ def test_a_name_that_is_taken(tmp_path):
     )
     pipeline.compress(source, tmp_path / "in.kvq", layout="canonical", threads=1)
     with pytest.raises(UsageError) as caught:
-        pipeline.decompress(tmp_path / "in.kvq", tmp_path / "out", layout="per_layer", threads=1)
+        pipeline.decompress(tmp_path / "in.kvq", tmp_path / "out", layout="hf", threads=1)
     assert caught.value.error_id == "E101"
     assert not (tmp_path / "out").exists()

@@ -1,6 +1,6 @@
-"""tables: what a container holds for its codecs, read and checked before the first page.
+"""front: what stands before the pages: the source files' heads, and tables for codecs.
 
-Spec: formats/container.md, section "Tables".
+Spec: formats/container.md, sections "Chunk header" and "Tables".
 
 Workers are forked with all that the story has, so tables must be there before the first job.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from kvq_cli.capture.files import File, Files
 from kvq_cli.container import chunk
 from kvq_cli.container.reader import Chunk
 from kvq_cli.container.records import pieces
@@ -22,11 +23,25 @@ from kvq_cli.steps.pages import OpenedPiece, PageOpener
 from kvq_cli.words import TableSpec
 
 
-def load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiece | Chunk]:
-    """Take the chunks of all tables from the walk, and give the opener what they hold.
+def load_front(
+    opener: PageOpener, chunks: Iterator[Chunk]
+) -> tuple[Files, list[OpenedPiece | Chunk]]:
+    """Take the source's heads and all tables from the walk, and give the opener the tables.
 
-    What was taken comes back in file order: pieces, and ancillary chunks that stood before them.
+    What was taken comes back in file order: heads, ancillary chunks, pieces.
     """
+    heads: list[OpenedPiece | Chunk] = []
+    found: list[File] = []
+    for number in range(opener.manifest.sources):
+        each = next(chunks)
+        if each.header.type != chunk.HEAD:
+            raise ContainerError("E304", "HEAD chunks come first, one a file", each.header.offset)
+        found.append(opener.head(each, number))
+        heads.append(each)
+    return Files(found), heads + _load_tables(opener, chunks)
+
+
+def _load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiece | Chunk]:
     tables = opener.manifest.tables
     whole = [bytearray(table.nbytes) for table in tables]
     taken: list[OpenedPiece | Chunk] = []

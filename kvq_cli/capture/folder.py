@@ -1,0 +1,140 @@
+"""folder: the safetensors files of a folder, or those that an index names, as one capture.
+
+Spec: formats/capture.md, section "Folders".
+
+Files of other kinds, such as an index, are carried as they are. Names are sorted, so that the
+same files give the same capture wherever they lie.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from kvq_cli import jsontext
+from kvq_cli.capture.files import File, Files
+from kvq_cli.capture.header import LENGTH_SIZE, MAX_HEADER, shown
+from kvq_cli.capture.source import Source, Writable
+from kvq_cli.errors import CaptureError, FileError, ProfileError, reason
+
+SUFFIX: Final = ".safetensors"
+INDEX: Final = ".index.json"
+WEIGHT_MAP: Final = "weight_map"
+MAX_FILES: Final = 4096
+MAX_NAME: Final = 512
+MAX_HEAD: Final = LENGTH_SIZE + MAX_HEADER
+
+
+class Folder(Source):
+    """Files laid end to end; a context manager."""
+
+    __slots__ = ("_opened", "_stack")
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """A folder, with all that is in it, or an index, with the files that it names."""
+        self.path = os.fspath(path)
+        self._fd = -1
+        self._stack = ExitStack()
+        try:
+            root, names = _named(Path(path))
+            self._opened = [self._open_file(root, name) for name in names]
+        except OSError as error:
+            self.close()
+            raise FileError("E601", f"{shown(self.path)}: {reason(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+        self.files = Files(
+            File(name, *((each.header.raw, each.header) if each else (_head(root, name), None)))
+            for name, each in zip(names, self._opened, strict=True)
+        )
+
+    def read_into(self, offset: int, *buffers: Writable) -> None:
+        at = bisect_right(self.files.bases, offset) - 1
+        source = self._opened[at]
+        assert source is not None
+        source.read_into(offset - self.files.bases[at], *buffers)
+
+    def check_unchanged(self) -> None:
+        for source in filter(None, self._opened):
+            source.check_unchanged()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _open_file(self, root: Path, name: str) -> Source | None:
+        """The file as a source of tensors; None where it is of another kind."""
+        if not name.endswith(SUFFIX):
+            return None
+        try:
+            return self._stack.enter_context(Source(root / name, name))
+        except CaptureError as error:
+            raise CaptureError(error.error_id, f"{shown(name)}: {error}") from error
+
+
+def is_index(path: Path) -> bool:
+    return path.name.endswith(INDEX) and path.is_file()
+
+
+def _named(path: Path) -> tuple[Path, list[str]]:
+    """Where the files lie, and their names in order."""
+    if is_index(path):
+        return path.parent, sorted({path.name, *_in_index(path)})
+    names = sorted(_walked(path))
+    for name in names:
+        if len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
+            raise CaptureError("E204", f'"{shown(name)}": no file name that kvq keeps')
+    if not any(name.endswith(SUFFIX) for name in names):
+        raise CaptureError("E204", f"no file in it is called *{SUFFIX}")
+    return path, names
+
+
+def _walked(root: Path) -> Iterator[str]:
+    count = 0
+    for folder, folders, files in os.walk(root, onerror=_raise):
+        folders.sort()
+        for name in files:
+            count += 1
+            if count > MAX_FILES:
+                found = f"more than {MAX_FILES} files in {shown(str(root))}"
+                raise CaptureError("E207", found)
+            path = Path(folder) / name
+            if not path.is_file():
+                raise CaptureError("E204", f'"{shown(name)}" is not a regular file')
+            yield path.relative_to(root).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _in_index(path: Path) -> set[str]:
+    """The files that an index names, all of which lie beside it."""
+    try:
+        index = jsontext.loads(_head(path.parent, path.name), limit=MAX_HEADER)
+    except ProfileError as error:
+        raise CaptureError("E201", f"index is not strict JSON: {shown(str(error))}") from error
+    weights = index.get(WEIGHT_MAP) if isinstance(index, dict) else None
+    names = list(weights.values()) if isinstance(weights, dict) else []
+    told = {name for name in names if isinstance(name, str)}
+    if not told or len(told) > MAX_FILES or not all(map(_is_beside, names)):
+        raise CaptureError("E201", f"{WEIGHT_MAP} of the index does not name *{SUFFIX} beside it")
+    return told
+
+
+def _is_beside(name: object) -> bool:
+    return isinstance(name, str) and "/" not in name and name.endswith(SUFFIX)
+
+
+def _head(root: Path, name: str) -> bytes:
+    """All of a file that is carried as it is."""
+    with (root / name).open("rb") as file:
+        data = file.read(MAX_HEAD + 1)
+    if len(data) > MAX_HEAD:
+        found = f'"{shown(name)}" is no {SUFFIX} file, and too large to be carried beside them'
+        raise CaptureError("E207", f"{found}: at most {MAX_HEAD} bytes")
+    return data

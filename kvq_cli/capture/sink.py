@@ -1,0 +1,59 @@
+"""sink: the open files that rows are written to, laid end to end as their capture's are.
+
+Spec: formats/capture.md, section "Folders".
+
+Threads and forked processes share a Sink. Bytes that several of them must change by reading
+them first are changed under a lock: the system's against processes, a mutex against threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from kvq_cli.capture.source import behind
+from kvq_cli.digest import Buffer
+from kvq_cli.errors import FileError
+
+
+class Sink:
+    """Files open for reading and writing, and where each begins."""
+
+    def __init__(self, fds: Sequence[int], bases: Sequence[int] = (0,)) -> None:
+        self._fds, self._bases = fds, bases
+        self._mutex = threading.Lock()
+
+    def write(self, offset: int, *buffers: Buffer) -> None:
+        """Put the buffers, one behind the other; all of them lie in one file."""
+        views: Sequence[memoryview] = [memoryview(buffer).cast("B") for buffer in buffers]
+        fd, at = self._place(offset)
+        left = sum(map(len, views))
+        while left:
+            try:
+                count = os.pwritev(fd, views, at)
+            except OSError as error:
+                raise FileError("E601", f"write at byte {offset}: {error.strerror}") from error
+            views = behind(views, count)
+            at, left = at + count, left - count
+
+    @contextmanager
+    def changed(self, offset: int, size: int) -> Iterator[bytearray]:
+        """Bytes as they are, written back as the block leaves them."""
+        fd, at = self._place(offset)
+        with self._mutex:
+            fcntl.lockf(fd, fcntl.LOCK_EX, size, at)
+            try:
+                data = bytearray(os.pread(fd, size, at))
+                data += bytes(size - len(data))
+                yield data
+                self.write(offset, data)
+            finally:
+                fcntl.lockf(fd, fcntl.LOCK_UN, size, at)
+
+    def _place(self, offset: int) -> tuple[int, int]:
+        at = bisect_right(self._bases, offset) - 1
+        return self._fds[at], offset - self._bases[at]

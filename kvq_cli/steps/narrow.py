@@ -1,0 +1,114 @@
+"""narrow: the tokens of a whole cache that a segment stores, as a capture of their own.
+
+Spec: formats/container.md, section "Segments".
+
+The rows stay where they are. What the container says of its source is the header that a
+restored segment gets: that of the layout `hf`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kvq_cli.capture import Capture, hf
+from kvq_cli.capture.arranged import Cache, RowShape, binding_in, files_of
+from kvq_cli.capture.layout import LayerShape
+from kvq_cli.capture.slab import Slab, read_rows
+from kvq_cli.container.index import PageEntry
+from kvq_cli.container.reader import Reader
+from kvq_cli.container.source import ByteSource
+from kvq_cli.digest import plain
+from kvq_cli.errors import ExpectationError, UsageError
+from kvq_cli.planes import raw_bytes
+from kvq_cli.steps.chain import Link
+from kvq_cli.words import Role
+
+STALE = ("tokens", "layers", "kv_heads", "dtype", "layout")
+
+
+def segment_of(capture: Capture, chain: Sequence[Link], *, full: bool) -> Capture:
+    """What a segment stores of a capture: all of it or, if it is `full`, what the chain lacks."""
+    if not chain:
+        if full:
+            raise UsageError("E101", "--full goes with --continues")
+        return capture
+    chain[-1].check(capture)
+    return _after(capture, chain) if full else capture
+
+
+def _after(capture: Capture, chain: Sequence[Link]) -> Capture:
+    """What comes behind the chain in a capture of all tokens, whose beginning is the chain's."""
+    begin = chain[-1].end
+    for layer in capture.layers:
+        if layer.tokens <= begin:
+            what = f"layer {layer.layer} has {layer.tokens} tokens, the chain has {begin} already"
+            raise ExpectationError("E808", f"--full: {what}; new tokens alone go without --full")
+    for link in chain:
+        _check_beginning(capture, link)
+    return narrowed(capture, begin)
+
+
+def narrowed(capture: Capture, begin: int) -> Capture:
+    """The capture from a token on."""
+    layers = tuple(replace(layer, tokens=layer.tokens - begin) for layer in capture.layers)
+    kept = {key: text for key, text in capture.source.files.metadata.items() if key not in STALE}
+    arranged = hf.arrange(_cache(layers), kept)
+    files = files_of(arranged)
+    bindings = [
+        replace(binding_in(files, new), first_layer=new.layers[0]) for new in arranged.tensors
+    ]
+    return replace(
+        capture,
+        layout="hf",
+        files=files,
+        bindings=tuple(bindings),
+        slabs={place: _shifted(slab, begin) for place, slab in capture.slabs.items()},
+        layers=layers,
+        others=(),
+    )
+
+
+def _cache(layers: tuple[LayerShape, ...]) -> Cache:
+    return {
+        (role, layer.layer): RowShape(layer.batch, layer.heads, layer.tokens, *size)
+        for role in Role
+        for layer in layers
+        if (size := layer.key if role is Role.KEY else layer.value) is not None
+    }
+
+
+def _shifted(slab: Slab, begin: int) -> Slab:
+    """The slab from a token on."""
+    if slab.block:
+        raise ExpectationError("E808", "--full: tokens in blocks are not cut; convert them first")
+    moved = begin * slab.token_stride
+    starts = slab.starts
+    if isinstance(starts, range):
+        starts = range(starts.start + moved, starts.stop + moved, starts.step)
+    else:
+        starts = tuple(start + moved for start in starts)
+    return replace(slab, starts=starts, tokens=slab.tokens - begin)
+
+
+def _check_beginning(capture: Capture, link: Link) -> None:
+    """ExpectationError E808 where the rows of a container of the chain are others here."""
+    with ByteSource.open(link.path) as source:
+        reader = Reader(source)
+        sets: Mapping[int, tuple[int, ...]] = dict(enumerate(reader.manifest.head_sets))
+        for entry in reader.entries():
+            key = entry.record.key
+            if _digest(capture, link, entry, sets[key.head_set]) != entry.source_digest:
+                tokens = f"tokens {key.start + link.manifest.token_offset} on"
+                what = f"{key.role.word}, layer {key.layer}, {tokens} are not those of the chain"
+                raise ExpectationError("E808", f"--full: {what}")
+
+
+def _digest(capture: Capture, link: Link, entry: PageEntry, heads: tuple[int, ...]) -> bytes:
+    key, begin = entry.record.key, link.manifest.token_offset
+    slab = capture.slabs[key.role, key.batch, key.layer]
+    bits = np.empty((len(heads), key.stop - key.start, slab.channels), slab.dtype.bits)
+    read_rows(capture.source, slab, heads, begin + key.start, begin + key.stop, bits)
+    return plain(raw_bytes(bits))
