@@ -8,11 +8,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long lint format check bench bench-peers vectors vectors-check \
-	docs docs-check pictures sample-data build clean
+.PHONY: help setup demo test test-long lint format check bench bench-peers e2e vectors \
+	vectors-check docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(VENV)/.test ## Install kvq and the development tools into .venv.
 
@@ -43,6 +43,10 @@ bench: $(VENV)/.test ## Measure speed against what a user has without kvq; BENCH
 bench-peers: $(VENV)/.test ## Install other packages into .venv-peers and measure kvq next to them.
 	@$(BIN)/python benchmarks/make_peers.py
 	@$(BIN)/python -m benchmarks peers $(BENCH)
+
+e2e: ## Measure what profiles do to a real model's perplexity; E2E="--model qwen" and such.
+	@$(PYTHON) benchmarks/make_e2e.py
+	@PYTHONPATH=sample_data .venv-e2e/bin/python -m benchmarks.e2e $(E2E)
 
 vectors: $(VENV)/.test ## Write the conformance vectors; only after the spec changed.
 	@for tool in $(VECTORS); do $(BIN)/python $$tool || { echo "$$tool failed"; exit 1; }; done

@@ -30,6 +30,7 @@ import zstandard
 from blake3 import blake3
 
 import bench_docs
+import e2e_docs
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.fib_quant import FibQuant
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json, names
@@ -51,6 +52,7 @@ PAGES: Final = (
     "sample_data/README.md",
     "docs/benchmarks.md",
     "docs/cli.md",
+    "docs/e2e.md",
     "docs/errors.md",
 )
 BLOCK: Final = re.compile(r"(<!-- make_docs: (\S+) -->\n).*?(<!-- /make_docs -->)", re.DOTALL)
@@ -188,6 +190,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "files": files_block,
     "commands": commands_block,
     **bench_docs.BLOCKS,
+    **e2e_docs.BLOCKS,
 }
 
 

@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "sample_data"
 
 
-def test_formats_and_sample_data_hold_no_python():
-    """formats/ is a contract for any language; neither folder is a package."""
-    for folder in (ROOT / "formats", SAMPLES):
-        assert list(folder.rglob("*.py")) == []
+def test_formats_hold_no_python():
+    """formats/ is a contract for any language; sample_data/ has two examples, and is no package."""
+    assert list((ROOT / "formats").rglob("*.py")) == []
+    examples = {path.name for path in SAMPLES.rglob("*.py")}
+    assert examples == {"capture_hf.py", "restore_hf.py", "hf_model.py"}
 
 
 def test_schemas_are_json_schemas_and_copies_agree():
@@ -40,7 +41,9 @@ def test_the_manifest_of_the_sample_data_is_true():
     found = {
         path.relative_to(SAMPLES).as_posix(): path.read_bytes()
         for path in SAMPLES.rglob("*")
-        if path.is_file() and path.name not in ("MANIFEST.json", "README.md", "demo.sh")
+        if path.is_file()
+        and path.name not in ("MANIFEST.json", "README.md", "demo.sh")
+        and path.suffix not in (".py", ".pyc")
     }
     assert {each["file"] for each in listed} == set(found)
     for each in listed:
