@@ -33,6 +33,7 @@ from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.calibrate import held_to_calibration
 from kvq_cli.steps.chain import Link, read_chain
 from kvq_cli.steps.choose import choose_profiles, storage_of
+from kvq_cli.steps.compared import its_capture
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
@@ -210,7 +211,7 @@ def verify(
     further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
-        capture = stack.enter_context(capture_input(Path(against))) if against else None
+        capture = _its_capture(stack, against, reader)
         compared = expect.Comparison(capture)
         worst: Found = {}
         broken: list[expect.Broken] = []
@@ -254,7 +255,7 @@ def stats(
     measured with the capture's own queries, or those named: a file, or "self".
     """
     path = Path(source)
-    capture: Capture | None
+    capture: Capture | None = None
     with ExitStack() as stack:
         if kind_of(path) == "capture":
             if against:
@@ -270,13 +271,20 @@ def stats(
             raise UsageError("E101", "--profile is for captures; a container has its profile")
         else:
             container = stack.enter_context(byte_source(path))
-            capture = stack.enter_context(capture_input(Path(against))) if against else None
         reader = Reader(container)
+        capture = capture or _its_capture(stack, against, reader)
         with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
         report = measured.report(str(path), end)
         return with_attention(report, capture, container, queries, threads, progress)
+
+
+def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:
+    """What a container is compared with, where the user names it."""
+    if path is None:
+        return None
+    return stack.enter_context(its_capture(Path(path), reader.manifest))
 
 
 def _planned(

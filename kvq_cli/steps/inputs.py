@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import Capture, Source, open_capture
+from kvq_cli.capture import Capture, Source, open_capture, open_source
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.errors import UsageError
@@ -38,19 +38,26 @@ def open_reader(path: Path) -> Iterator[Reader]:
 def capture_input(
     path: Path | Capture, layout: str | None = None, target: Path = STDOUT
 ) -> Iterator[Capture]:
-    """A capture; a pipe is spooled, because pages come in another order than its bytes."""
+    """A capture."""
+    if isinstance(path, Capture):
+        yield path
+        return
+    with source_input(path, target) as source:
+        yield open_capture(source, layout)
+
+
+@contextmanager
+def source_input(path: Path, target: Path = STDOUT) -> Iterator[Source]:
+    """An open source; a pipe is spooled, because pages come in another order than its bytes."""
     with ExitStack() as stack:
-        if isinstance(path, Capture):
-            yield path
-            return
         if path != STDOUT:
-            yield stack.enter_context(open_capture(path, layout))
+            yield stack.enter_context(open_source(path))
             return
         fd = 0
         if not stat.S_ISREG(os.fstat(0).st_mode):
             fd = stack.enter_context(spool(target))
             _fill(Output(fd, "spool", seekable=True))
-        yield stack.enter_context(open_capture(Source(fd, STDIN), layout))
+        yield stack.enter_context(Source(fd, STDIN))
 
 
 def default_target(path: Path) -> Path:
