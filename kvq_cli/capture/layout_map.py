@@ -21,7 +21,7 @@ from kvq_cli import jsontext
 from kvq_cli.capture.facts import IDENTITY, facts_of, identity_of
 from kvq_cli.capture.map_rules import MapRule, read_rule
 from kvq_cli.contract.fields import Fields, shown
-from kvq_cli.errors import FileError, KvqError, reason
+from kvq_cli.errors import FileError, ProfileError, reason
 from kvq_cli.record import record
 
 SCHEMA: Final = "kvq_layout_map_v1"
@@ -42,16 +42,21 @@ class LayoutMap:
 def load_map(path: str | Path) -> LayoutMap:
     """The layout map in a file."""
     try:
+        return parse_map(read_json(path))
+    except ProfileError as error:
+        error.args = (f"layout map {path}: {error}",)
+        raise
+
+
+def read_json(path: str | Path) -> Any:
+    """The JSON value in a file, read strictly."""
+    try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise FileError("E601", f"layout map {path}: {why}") from error
-    try:
-        return parse_map(jsontext.loads(data, limit=MAX_BYTES))
-    except KvqError as error:
-        error.args = (f"layout map {path}: {error}",)
-        raise
+    return jsontext.loads(data, limit=MAX_BYTES)
 
 
 def parse_map(value: Any) -> LayoutMap:

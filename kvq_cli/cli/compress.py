@@ -32,7 +32,10 @@ def compress(
         list[str] | None, typer.Option("--meta", help="KEY=VALUE that the capture lacks.")
     ] = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
-    layout: Annotated[str | None, typer.Option("--layout", help="Layout of the capture.")] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", help="Layout of the capture, or a map of it: FILE.json."),
+    ] = None,
     queries: Annotated[
         str | None,
         typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
