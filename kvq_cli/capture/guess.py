@@ -16,12 +16,14 @@ from kvq_cli.capture.guess_axes import Known
 from kvq_cli.capture.guess_names import families
 from kvq_cli.capture.guess_rules import OPEN, Proposal
 from kvq_cli.capture.header import Tensor, shown
+from kvq_cli.capture.layout import QUANTISABLE, check_bindings, layers_of
 from kvq_cli.capture.layout_map import SCHEMA, parse_map
 from kvq_cli.capture.mapped import recognise
 from kvq_cli.capture.rows import joined
 from kvq_cli.errors import CaptureError, KvqError
 from kvq_cli.record import record
 
+MAX_ASIDE: Final = 4
 FLOATS: Final = ("F16", "BF16", "F32", "F8_E5M2", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
 INTEGERS: Final = ("I32", "U32", "I64", "U64")
 WORD: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -56,10 +58,11 @@ def propose(files: Files) -> Guess:
         raise CaptureError("E204", "no tensor looks like keys or values")
     family, *others = found
     doubts = [
-        f'left aside: "{shown(files.label(each.members[0].tensor))}" and {len(each.members) - 1} '
-        "more of its kind"
-        for each in others
+        f'left aside: "{shown(files.label(each.members[0].tensor))}", {len(each.members)} such'
+        for each in others[:MAX_ASIDE]
     ]
+    if len(others) > MAX_ASIDE:
+        doubts.append(f"left aside: tensors of {len(others) - MAX_ASIDE} more kinds")
     if len(family.members[0].roles) > 1 and not _words(family.members[0].tensor) & CACHES:
         doubts.append("no word says that these are keys and values")
     if any(each.dtype in INTEGERS and not each.shape for each in files.tensors):
@@ -73,7 +76,12 @@ def propose(files: Files) -> Guess:
 
 
 def _may_be_rows(tensor: Tensor) -> bool:
-    return tensor.dtype in FLOATS and len(tensor.shape) > 1 and not _words(tensor) & OTHERS
+    return (
+        tensor.dtype in FLOATS
+        and len(tensor.shape) > 1
+        and tensor.nbytes > 0
+        and not _words(tensor) & OTHERS
+    )
 
 
 def _refuse_weights(files: Files) -> None:
@@ -124,7 +132,9 @@ def _holds(made: dict[str, Any], files: Files, doubts: list[str]) -> bool:
         return False
     try:
         found = recognise(parse_map(made), files)
-        joined(files, found.bindings if found else ())
+        bindings = found.bindings if found else ()
+        check_bindings(files, bindings)
+        layers_of(joined(files, [each for each in bindings if each.tensor.dtype in QUANTISABLE]))
     except KvqError as error:
         doubts.append(f"as it is, the map is refused: {error}")
         return False

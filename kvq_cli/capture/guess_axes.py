@@ -110,13 +110,10 @@ def _is_channels(at: int, shapes: Sequence[tuple[int, ...]], known: Known) -> bo
     size = min(sizes)
     if len(sizes) > 1 or (size in known.tokens and size != known.channels):
         return False
-    one = size == known.channels or (LEAST <= size <= MOST and size % 8 == 0)
-    return one or (known.channels is not None and size % known.channels == 0) or _is_flat(size)
-
-
-def _is_flat(size: int) -> bool:
-    """Whether heads and channels may share a dimension."""
-    return size > MOST and size % 64 == 0
+    if known.channels is not None and size % known.channels == 0:
+        return True
+    # Beyond one head, several may share the dimension.
+    return size % 64 == 0 if size > MOST else size >= LEAST and size % 8 == 0
 
 
 def _take_tokens(

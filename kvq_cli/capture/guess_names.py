@@ -83,10 +83,13 @@ def _pieces(files: Files, tensor: Tensor) -> tuple[str, ...]:
 
 def _families(by_skeleton: dict[tuple[Skeleton, int], list[Member]]) -> Iterator[Family]:
     taken: set[tuple[Skeleton, int]] = set()
+    of_rank: dict[int, set[Skeleton]] = {}
+    for skeleton, rank in by_skeleton:
+        of_rank.setdefault(rank, set()).add(skeleton)
     for (skeleton, rank), members in by_skeleton.items():
         if (skeleton, rank) in taken:
             continue
-        at, other = _pair(skeleton, {each for each, its in by_skeleton if its == rank} - {skeleton})
+        at, other = _pair(skeleton, of_rank[rank])
         if other is not None:
             taken |= {(skeleton, rank), (other, rank)}
             both = [*members, *by_skeleton[other, rank]]
@@ -144,13 +147,13 @@ def _family(members: list[Member], role: int | None, *, worded: bool = False) ->
 def _differing(members: Sequence[Member], role: int | None) -> list[int]:
     """Which numbers of the names differ; of one name, those behind a word for layers or heads."""
     one = Family((members[0],), role, (), worded=False)
+    single = len({tuple(numbers(each, role)) for each in members}) == 1
     found = []
     for at, piece in enumerate(members[0].pieces):
         if at == role or not piece.isdecimal():
             continue
         named = one.before(at) in (*LAYER_WORDS, *HEAD_WORDS)
-        alone = len({tuple(numbers(each, role)) for each in members}) == 1 and named
-        if alone or len({each.pieces[at] for each in members}) > 1:
+        if (single and named) or len({each.pieces[at] for each in members}) > 1:
             found.append(at)
     return found
 

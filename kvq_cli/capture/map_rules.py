@@ -95,7 +95,8 @@ def _roles(fields: Fields, *, told: bool) -> tuple[tuple[Role, ...] | None, dict
     table = fields.object("roles")
     texts, pointer = fields.member("roles")
     if not 1 <= len(texts) <= MAX_ROLES:
-        fields.refuse("roles", f"{len(texts)} members, 1 to {MAX_ROLES} are allowed", "E404")
+        error_id = "E404" if texts else "E401"
+        fields.refuse("roles", f"{len(texts)} members, 1 to {MAX_ROLES} are allowed", error_id)
     found = {}
     for text in texts:
         word = table.text(text)
