@@ -180,10 +180,9 @@ def _split_channels(axes: Axes, shape: Sequence[int], known: Known) -> None:
     else:
         sizes = (known.channels,) if known.channels else HEAD_SIZES
         heads = next((size // each for each in sizes if size % each == 0), 1)
-        axes.doubts.append(
-            f"{size} channels are taken for {heads} heads of {size // heads}, which the file "
-            f"does not tell: H of lengths"
-        )
+        if heads > 1:
+            taken = f"{size} channels are taken for {heads} heads of {size // heads}"
+            axes.doubts.append(f"{taken}, which the file does not tell: H of lengths")
     if heads > 1:
         axes.groups[at] = "HD"
         axes.lengths["H"] = heads
