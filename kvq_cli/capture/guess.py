@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from kvq_cli.capture.facts import COUNT
 from kvq_cli.capture.files import Files
+from kvq_cli.capture.foreign import refuse_weights
 from kvq_cli.capture.guess_axes import Known
 from kvq_cli.capture.guess_names import families
 from kvq_cli.capture.guess_rules import OPEN, Proposal
@@ -87,6 +88,7 @@ def _may_be_rows(tensor: Tensor) -> bool:
 def _refuse_weights(files: Files) -> None:
     words = [each for each in files.tensors if _words(each) & WEIGHTS]
     if 2 * len(words) > len(files.tensors) or _has_projections(files):
+        refuse_weights(each.name for each in files.tensors)
         example = f'"{shown(files.label((words or files.tensors)[0]))}"'
         raise CaptureError("E204", f"these are weights of a model, it seems, no cache: {example}")
 

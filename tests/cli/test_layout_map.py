@@ -393,11 +393,11 @@ def test_a_map_that_is_none(text, code, error, words, tmp_path):
 
 
 def test_guess_is_for_one_capture(tmp_path):
-    """Several inputs, a container or a profile are E101; weights are E204 and print nothing."""
+    """Several inputs, a container or a profile are E101; weights are E209 and print nothing."""
     path = write(tmp_path, CAPTURES["both"][0])
     refused(kvq("inspect", "--guess", path, path), 2, "E101")
     refused(kvq("inspect", "--guess", write_map(tmp_path, RULE)), 2, "E101")
     weight = {f"l.{n}.{r}_proj.weight": entry(kv_bits((8, 8))) for n in range(2) for r in "qkv"}
     ran = kvq("inspect", "--guess", write(tmp_path, weight))
-    refused(ran, 4, "E204", "weights")
+    refused(ran, 4, "E209", "weights")
     assert ran.out == ""
