@@ -34,6 +34,7 @@ from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.calibrate import held_to_calibration
 from kvq_cli.steps.chain import Link, read_chain
 from kvq_cli.steps.choose import choose_profiles, storage_of
+from kvq_cli.steps.compared import its_capture
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
@@ -44,7 +45,6 @@ from kvq_cli.steps.inputs import (
     capture_input,
     default_restored,
     default_target,
-    its_capture,
     open_reader,
 )
 from kvq_cli.steps.joining import Joining, open_chain

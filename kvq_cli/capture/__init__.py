@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, mlx, mlx_031, vllm_dump
+from kvq_cli.capture import canonical, gatekeeper, hf, lmcache, mapped, mlx, mlx_031, vllm_dump
 from kvq_cli.capture.adapter import Adapter, Found
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.folder import Folder, is_index
 from kvq_cli.capture.foreign import refuse_weights
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture, bind
+from kvq_cli.capture.layout_map import load_map
 from kvq_cli.capture.source import Source
 from kvq_cli.errors import CaptureError, UsageError
 
@@ -40,6 +41,8 @@ ADAPTERS: Final[Mapping[str, Adapter]] = {
     "lmcache": lmcache.ADAPTER,
 }
 MAX_LISTED: Final = 6
+MAP_PREFIX: Final = "map:"
+MAP_SUFFIX: Final = ".json"
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -55,16 +58,12 @@ def open_capture(
 ) -> Capture:
     """The capture in a file or folder, by the one adapter that fits or by the named one.
 
-    What the user has `told` counts like metadata of the file, and before it.
+    A layout map is named by its file: FILE.json, or map:FILE. What the user has `told` counts
+    like metadata of the file, and before it.
     """
-    if layout is not None and layout not in ADAPTERS:
-        known = ", ".join(ADAPTERS)
-        raise UsageError("E101", f'no layout "{shown(layout)}", there are: {known}')
     source = file if isinstance(file, Source) else open_source(file)
     try:
-        for each in source.files.files:
-            if each.header is not None:
-                gatekeeper.check(each.header)
+        check_headers(source.files)
         source.files.tell(told or {})
         name, found = recognised(source.files, layout)
         return bind(source, name, found)
@@ -74,10 +73,29 @@ def open_capture(
         raise
 
 
+def check_headers(files: Files) -> None:
+    """Show every header to the official parser."""
+    for each in files.files:
+        if each.header is not None:
+            gatekeeper.check(each.header)
+
+
+def adapters_for(layout: str | None) -> Mapping[str, Adapter]:
+    """The layout that is named, or all that are tried unasked."""
+    if layout is None:
+        return {name: each for name, each in ADAPTERS.items() if not each.named}
+    if layout.startswith(MAP_PREFIX) or layout.endswith(MAP_SUFFIX):
+        return {mapped.NAME: mapped.adapter_of(load_map(layout.removeprefix(MAP_PREFIX)))}
+    if layout not in ADAPTERS:
+        known = f"{', '.join(ADAPTERS)}, and layout maps, FILE{MAP_SUFFIX}"
+        raise UsageError("E101", f'no layout "{shown(layout)}", there are: {known}')
+    return {layout: ADAPTERS[layout]}
+
+
 def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     """The one layout that fits, or the named one, and what it makes of the tensors."""
-    names = [layout] if layout else [name for name, each in ADAPTERS.items() if not each.named]
-    fits = [(name, found) for name in names if (found := ADAPTERS[name].recognise(files))]
+    tried = adapters_for(layout)
+    fits = [(name, found) for name, each in tried.items() if (found := each.recognise(files))]
     if len(fits) == 1:
         name, found = fits[0]
         return found.layout or name, found
@@ -89,6 +107,6 @@ def recognised(files: Files, layout: str | None = None) -> tuple[str, Found]:
     listed = ", ".join(tensors[:MAX_LISTED]) or "none"
     rest = len(tensors) - MAX_LISTED
     more = f" and {rest} more" if rest > 0 else ""
-    raise CaptureError(
-        "E204", f"no layout of {', '.join(names)} fits these tensors: {listed}{more}"
-    )
+    hint = "" if layout else "; inspect --guess proposes a layout map"
+    why = f"no layout of {', '.join(tried)} fits these tensors: {listed}{more}{hint}"
+    raise CaptureError("E204", why)

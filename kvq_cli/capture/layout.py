@@ -71,12 +71,12 @@ ByRole: TypeAlias = Mapping[Role, Slab]
 def bind(source: Source, layout: str, found: Found) -> Capture:
     """The capture under these bindings; CaptureError where they contradict each other."""
     files = source.files
-    _check_bindings(files, found.bindings)
+    check_bindings(files, found.bindings)
     taken = [each for each in found.bindings if each.tensor.dtype in QUANTISABLE]
     left = tuple(each.tensor for each in found.bindings if each.tensor.dtype not in QUANTISABLE)
     taken, told_notes = settled(source, taken)
     slabs = joined(files, taken)
-    layers = _layers(slabs)
+    layers = layers_of(slabs)
     told = {**files.metadata, **found.identity}
     facts, fact_notes = facts_of(told)
     identity, identity_notes = identity_of(told)
@@ -111,7 +111,8 @@ def _said(source: Source, note: str | Told) -> str:
     return note.text.format(*(number(source, each) for each in note.numbers))
 
 
-def _check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
+def check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
+    """CaptureError for bindings of nothing, or of too much."""
     slabs = 0
     for binding in bindings:
         label = shown(files.label(binding.tensor))
@@ -128,7 +129,7 @@ def _check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
             )
 
 
-def _layers(slabs: Slabs) -> tuple[LayerShape, ...]:
+def layers_of(slabs: Slabs) -> tuple[LayerShape, ...]:
     """The shape of each layer, ascending."""
     by_layer: dict[int, dict[Role, Slab]] = {}
     batches: dict[tuple[int, Role], int] = {}

@@ -11,11 +11,13 @@ import typer
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
 from kvq_cli.cli.sums import sum_line
+from kvq_cli.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
   kvq inspect cache.kvq --pages
-  kvq inspect cache.safetensors profile.json --json"""
+  kvq inspect cache.safetensors profile.json --json
+  kvq inspect --guess odd.safetensors > map.json"""
 
 LISTED = 8  # tensors that are named unasked
 PAGE_COLUMNS = (
@@ -36,6 +38,9 @@ def inspect(
     inputs: options.Inputs = None,
     pages: Annotated[bool, typer.Option("--pages", help="List the pages.")] = False,
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors.")] = False,
+    guess: Annotated[
+        bool, typer.Option("--guess", help="Propose a layout map for a capture.")
+    ] = False,
     meta: options.Meta = None,
     layout: options.Layout = None,
     sums: Annotated[bool, typer.Option("--sums", help="Lines for verify --check.")] = False,
@@ -54,16 +59,21 @@ def inspect(
     names = options.input_names(inputs, files_from, null=null)
     told = options.key_values("--meta", meta)
 
+    if guess and len(names) > 1 and not (json or ndjson):
+        raise UsageError("E101", "--guess takes one capture")
+
     def human(report: Mapping[str, Any]) -> None:
         if sums:
             if report["kind"] == "container":
                 render.say(sum_line(report["content_root"], report["path"]))
             return
-        {"container": _container, "capture": _capture, "profile": _profile}.get(
+        {"container": _container, "capture": _capture, "profile": _profile, "guess": _guess}.get(
             report["kind"], _profile
         )(report, common)
 
     def story(name: str) -> Any:
+        if guess:
+            return describe.guess(name)
         return describe.inspect(name, pages=pages, tensors=tensors, meta=told, layout=layout)
 
     return each_input(names, story, common, human=human)
@@ -120,8 +130,23 @@ def _capture(report: Mapping[str, Any], common: options.Common) -> None:
 
 def _profile(report: Mapping[str, Any], common: options.Common) -> None:
     del common
-    render.say(f"{report['path']}: {report['format']} {report['digest']}")
+    digest = report.get("digest", "")
+    render.say(f"{report['path']}: {report['format']} {digest}".rstrip())
     print(jsonlib.dumps(report[report["kind"]], indent=2))
+
+
+def _guess(report: Mapping[str, Any], common: options.Common) -> None:
+    """The map alone on standard output, so that it can be kept as it is."""
+    del common
+    rules = ",\n  ".join(jsonlib.dumps(rule) for rule in report["layout_map"]["rules"])
+    print(f'{{"schema": "{report["layout_map"]["schema"]}",\n "rules": [\n  {rules}]}}')
+    notes = list(report["doubts"])
+    if report["layout"]:
+        notes.append(f"layout {report['layout']} fits, no map is needed")
+    if not report["complete"]:
+        notes.append("the map cannot be used as it is")
+    for note in notes:
+        render.say(f"{report['path']}: note: {note}", err=True)
 
 
 def _parts(parts: list[Mapping[str, Any]]) -> None:

@@ -35,7 +35,10 @@ Meta: TypeAlias = Annotated[
     typer.Option("--meta", help="KEY=VALUE that the capture lacks, such as kv_heads=8."),
 ]
 Layout: TypeAlias = Annotated[
-    str | None, typer.Option("--layout", help="Layout of the capture.", show_default=False)
+    str | None,
+    typer.Option(
+        "--layout", help="Layout of the capture, or a map of it: FILE.json.", show_default=False
+    ),
 ]
 Threads: TypeAlias = Annotated[
     int,

@@ -73,7 +73,7 @@ def inspect(
     if kind == "container":
         found = _container(path, pages=pages, tensors=tensors)
     elif kind == "profile":
-        return describe_profile(path)
+        return _layout_map(path) or describe_profile(path)
     else:
         found = _capture(path, meta or {}, layout, tensors=tensors)
     return InspectReport(str(path), kind, found)
@@ -161,6 +161,41 @@ def described(source: str | Path, found: Any) -> InspectReport:
     schema = SCHEMA if isinstance(found, Profile) else found.schema_version
     members = {"format": schema, "digest": found.digest(), "profile": found.to_json()}
     return InspectReport(str(source), "profile", members)
+
+
+def _layout_map(path: Path) -> InspectReport | None:
+    """What a layout map says, checked; None for another JSON object."""
+    from kvq_cli.capture.layout_map import SCHEMA, load_map, read_json
+
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        return None
+    load_map(path)
+    return InspectReport(str(path), "layout_map", {"format": SCHEMA, "layout_map": value})
+
+
+def guess(source: str | Path) -> InspectReport:
+    """A layout map that may fit a capture, and what is not certain of it."""
+    from kvq_cli.capture import check_headers, open_source, recognised
+    from kvq_cli.capture.guess import propose
+
+    path = Path(source)
+    if kind_of(path) != "capture":
+        raise UsageError("E101", "--guess is for captures")
+    with open_source(path) as opened:
+        check_headers(opened.files)
+        try:
+            layout = recognised(opened.files)[0]
+        except CaptureError:
+            layout = None
+        found = propose(opened.files)
+    members = {
+        "layout": layout,
+        "layout_map": found.layout_map,
+        "complete": found.complete,
+        "doubts": list(found.doubts),
+    }
+    return InspectReport(str(path), "guess", members)
 
 
 def _capture(

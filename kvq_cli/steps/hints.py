@@ -3,16 +3,15 @@
 Spec: formats/capture.md, section "Hints".
 
 They are no identity, and go to the layout before anything is bound. A hint that the tensors
-contradict, or that nothing takes, is refused. A container has them in its manifest.
+contradict, or that nothing takes, is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kvq_cli.capture import ADAPTERS, Capture
+from kvq_cli.capture import Capture
 from kvq_cli.capture.facts import HINTS, count_of
-from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import UsageError
 
 
@@ -45,14 +44,3 @@ def _lengths(capture: Capture, key: str) -> Iterator[int]:
         yield from (each[0] for each in sizes if each is not None)
     else:
         yield from (each.block for each in capture.bindings if each.block > 1)
-
-
-def hints_of(manifest: Manifest) -> tuple[str | None, dict[str, str]]:
-    """The layout that a container's capture has, and the hints that it takes to bind it."""
-    layout = manifest.layout if manifest.layout in ADAPTERS else None
-    heads = {part.kv_heads for part in manifest.parts}
-    channels = {shape.head_dim for part in manifest.parts for shape in part.roles.values()}
-    rows = [each.rows for each in manifest.tensors if each.rows is not None]
-    blocks = {each.room // each.length("T") for each in rows}
-    found = zip(HINTS, (heads, channels, blocks - {1}), strict=True)
-    return layout, {key: str(*each) for key, each in found if len(each) == 1}

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Final
 
 from kvq_cli.capture import Capture, Source, open_capture, open_source
-from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
-from kvq_cli.errors import CaptureError, UsageError
+from kvq_cli.errors import UsageError
 from kvq_cli.steps.facts import with_user_facts
-from kvq_cli.steps.hints import check_hints, hints_of, parted
+from kvq_cli.steps.hints import check_hints, parted
 from kvq_cli.steps.output import STDOUT, Output, spool
 
 SUFFIX: Final = ".kvq"
@@ -50,7 +49,7 @@ def capture_input(
     if isinstance(path, Capture):
         yield _told(path, meta or {}, shape)
         return
-    with _source(path, target) as source:
+    with source_input(path, target) as source:
         yield told_capture(source, layout, meta or {}, shape)
 
 
@@ -71,22 +70,7 @@ def _told(capture: Capture, meta: Mapping[str, str], shape: str | Path | None) -
 
 
 @contextmanager
-def its_capture(path: Path, manifest: Manifest) -> Iterator[Capture]:
-    """A capture that a container may come from, read as that one was."""
-    layout, hints = hints_of(manifest)
-    with _source(path) as source:
-        try:
-            capture = open_capture(source, layout, hints)
-        except CaptureError as error:
-            if error.error_id != "E204":
-                raise
-            # Another capture, it seems: what differs is for the caller to find.
-            capture = open_capture(source)
-        yield capture
-
-
-@contextmanager
-def _source(path: Path, target: Path = STDOUT) -> Iterator[Source]:
+def source_input(path: Path, target: Path = STDOUT) -> Iterator[Source]:
     """An open source; a pipe is spooled, because pages come in another order than its bytes."""
     with ExitStack() as stack:
         if path != STDOUT:
