@@ -119,16 +119,21 @@ def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
     umask = os.umask(0)
     os.umask(umask)
     root.chmod(0o777 & ~umask)
-    old = None
+    aside = None
     if force and os.path.lexists(path):
-        old = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
-        path.rename(old / path.name)
+        aside = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
+        path.rename(aside / path.name)
     try:
         # An empty folder of that name is what a rename may replace, and only one can make it.
         path.mkdir()
+        root.rename(path)
     except FileExistsError as error:
         raise FileError("E103", f"output {path} exists; use --force to replace it") from error
-    root.rename(path)
+    except BaseException:
+        if aside is not None and not os.path.lexists(path):
+            (aside / path.name).rename(path)
+        raise
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
     sync_folder(path.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
