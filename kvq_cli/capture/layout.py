@@ -165,9 +165,10 @@ def _layer_shape(layer: int, batches: Mapping[Role, int], roles: ByRole) -> Laye
 
 
 def _doubts(found: Found) -> list[str]:
-    """What becomes of a capture in doubt."""
-    why = found.doubt
-    return [f"kept as it is, which only a lossless profile can: {why}"] if why else []
+    """What becomes of a capture in doubt, where its layout says nothing of it."""
+    if found.doubt is None or found.notes:
+        return []
+    return [f"kept as it is, which only a lossless profile can: {found.doubt}"]
 
 
 def _notes(layers: Iterable[LayerShape], left: Iterable[Tensor]) -> list[str]:

@@ -25,6 +25,7 @@ from kvq_cli.capture.queries import Queries
 from kvq_cli.errors import CaptureError, UsageError
 from kvq_cli.record import record
 from kvq_cli.steps.excerpt import Excerpt, Looks, Ranges, write_excerpt, write_looks
+from kvq_cli.steps.facts import check_rows
 from kvq_cli.steps.output import spool
 from kvq_cli.steps.probe import Probe, QuerySource, probe_of
 
@@ -72,6 +73,7 @@ def sampled(
     if sample is None:
         yield capture, queries, None
         return
+    check_rows(capture)
     layers = sample.chosen(capture.layers)
     excerpt = Excerpt(capture, {each.layer: sample.ranges(each.tokens) for each in layers})
     told = {

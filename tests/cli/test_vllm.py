@@ -232,7 +232,7 @@ def test_every_command_is_told(tmp_path):
     terms = ["--role", "key", "--block", "2", "--size", "4"]
     bound = json.loads(done("profile", "bind", source, *terms, *told, *facts).out)
     assert bound["role_policy"] == "key"
-    for command in (["stats", *suggest], ["profile", "calibrate"]):
+    for command in (["stats", *suggest], ["profile", "calibrate"], ["stats", "--sample", "1"]):
         refused(kvq(*command, source), 4, "E204", "nothing to measure")
     done("compress", source, *told)
     for command in ("stats", "inspect"):
