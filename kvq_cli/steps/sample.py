@@ -105,11 +105,10 @@ def _looks(probe: Probe, queries: Queries, excerpt: Excerpt) -> Looks:
     count = next(iter(queries.slabs.values())).tokens
     if queries.positions is None:
         return Looks(queries, places, np.arange(count), None)
-    if excerpt.cut and queries.rotated and any(map(probe.rope, capture.layers)):
-        raise UsageError(
-            "E101", "keys are without rotary positions, queries are not: sample layers, not tokens"
-        )
     shift = max(each.tokens for each in capture.layers) - excerpt.longest
+    if shift and queries.rotated and any(map(probe.rope, capture.layers)):
+        found = "keys are without rotary positions, queries are not: a sample moves keys alone"
+        raise UsageError("E101", found)
     positions = np.array(queries.positions, np.int64) - shift
     chosen = np.flatnonzero(positions >= excerpt.longest - excerpt.end)
     if not len(chosen):
