@@ -126,7 +126,8 @@ def test_heat_maps_show_every_layer_and_head():
         "path": "p", "profiles": [{"roles": ["key"], "name": "n", "digest": "d"}], "ratio": 2.0,
         "ratio_against": "source f16", "bits_per_element": 8.0, "source_bytes": 2, "file_bytes": 1,
         "content_root": "r", "parts": {}, "planes": [], "raw_pages": {"budget": 3},
-        "sample": None, "errors": rows, "attention": [{**row, "role": None} for row in rows[::2]], "notes": ["x"],
+        "sample": None,
+        "errors": rows, "attention": [{**row, "role": None} for row in rows[::2]], "notes": ["x"],
     }  # fmt: skip
     text = page([report])
     assert len(text) < 1_000_000
