@@ -77,6 +77,7 @@ def suggest(
     layout: str | None = None,
     queries: str | Path | None = None,
     sample: str | None = None,
+    widen: bool = False,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.SuggestReport:
@@ -87,7 +88,7 @@ def suggest(
     bounds = budget if isinstance(budget, Budget) else load_budget(budget)
     part = Sample.parse(sample) if sample is not None else None
     with (
-        capture_input(Path(source), layout, meta) as whole,
+        capture_input(Path(source), layout, meta, widen=widen) as whole,
         sampled(whole, part, queries) as (capture, asked, told),
     ):
         return suggested(str(source), capture, bounds, asked, told, threads, progress)

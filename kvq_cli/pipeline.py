@@ -87,6 +87,7 @@ def compress(
     calibration: str | Path | None = None,
     level: int | None = None,
     alignment: int | None = None,
+    widen: bool = False,
     continues: Sequence[str | Path] = (),
     full: bool = False,
     threads: int = 0,
@@ -98,6 +99,7 @@ def compress(
     What a profile's budget bounds is measured first, with the capture's own queries, or those
     named: a file, or "self". With `continues`, the containers of a chain or the last of them,
     the capture holds the tokens after it, or, if it is `full`, all tokens from the first on.
+    Its 8-bit floats become F16 where they shall be wide.
     """
     given = source if isinstance(source, Capture) else Path(source)
     path = Path(given.source.path) if isinstance(given, Capture) else given
@@ -105,7 +107,7 @@ def compress(
     inputs = () if isinstance(given, Capture) else (path,)
     # A pipe is read to its end before the output is opened.
     check_output(out, force=force, inputs=inputs)
-    opened = capture_input(given, layout, meta, shape=shape, target=out)
+    opened = capture_input(given, layout, meta, shape=shape, widen=widen, target=out)
     with opened as whole, ExitStack() as stack:
         chain = read_chain(continues)
         capture = segment_of(whole, chain, full=full)
@@ -252,6 +254,7 @@ def stats(
     queries: str | Path | None = None,
     calibration: str | Path | None = None,
     sample: str | None = None,
+    widen: bool = False,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.StatsReport:
@@ -269,7 +272,7 @@ def stats(
         if kind_of(path) == "capture":
             if against:
                 raise UsageError("E101", "--against is for containers; a capture is its own")
-            whole = stack.enter_context(capture_input(path, layout, meta))
+            whole = stack.enter_context(capture_input(path, layout, meta, widen=widen))
             capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
             plan = _planned(capture, profiles, codebooks, calibration)
@@ -277,8 +280,8 @@ def stats(
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
-        elif profiles or codebooks or calibration or layout or meta:
-            what = "--layout and --meta are" if layout or meta else "--profile is"
+        elif profiles or codebooks or calibration or layout or meta or widen:
+            what = "--layout, --meta, --widen are" if layout or meta or widen else "--profile is"
             raise UsageError("E101", f"{what} for captures; a container has its own")
         elif part:
             raise UsageError("E101", "--sample is for captures")

@@ -32,6 +32,7 @@ def compress(
     meta: options.Meta = None,
     shape: Annotated[str | None, typer.Option("--shape", help="Shape JSON it must have.")] = None,
     layout: options.Layout = None,
+    widen: options.Widen = False,
     queries: Annotated[
         str | None,
         typer.Option("--queries", help="Queries for a quality budget: a file, or self."),
@@ -82,6 +83,7 @@ def compress(
             meta=told,
             shape=shape,
             layout=layout,
+            widen=widen,
             queries=queries,
             calibration=calibration,
             level=level,

@@ -40,6 +40,9 @@ Layout: TypeAlias = Annotated[
         "--layout", help="Layout of the capture, or a map of it: FILE.json.", show_default=False
     ),
 ]
+Widen: TypeAlias = Annotated[
+    bool, typer.Option("--widen", help="Take 8-bit floats as F16, to be quantised anew.")
+]
 Threads: TypeAlias = Annotated[
     int,
     typer.Option(

@@ -37,6 +37,7 @@ def stats(
     ] = None,
     meta: options.Meta = None,
     layout: options.Layout = None,
+    widen: options.Widen = False,
     against: Annotated[
         str | None, typer.Option("--against", help="The capture, to measure what was lost.")
     ] = None,
@@ -111,6 +112,7 @@ def stats(
     terms: dict[str, Any] = {
         "meta": options.key_values("--meta", meta),
         "layout": layout,
+        "widen": widen,
         "queries": queries,
         "threads": threads,
     }

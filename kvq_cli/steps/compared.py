@@ -17,17 +17,26 @@ from kvq_cli.capture import ADAPTERS, Capture, Source, check_headers, open_captu
 from kvq_cli.capture.adapter import Found
 from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.layout import bind
+from kvq_cli.capture.widened import CODES
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.errors import CaptureError
-from kvq_cli.steps.inputs import source_input
+from kvq_cli.steps.inputs import source_input, wide_source
 from kvq_cli.steps.promised import binding_of
 
 
 @contextmanager
 def its_capture(path: Path, manifest: Manifest) -> Iterator[Capture]:
     """The capture in a file or folder, bound as a container has it."""
-    with source_input(path) as source:
+    with source_input(path) as opened:
+        source = _wide(opened, manifest)
         yield _recognised(source, manifest.layout) or _as_told(source, manifest)
+
+
+def _wide(source: Source, manifest: Manifest) -> Source:
+    """The source as the container took it: 8-bit floats that the container lacks were F16."""
+    narrow = any(each.dtype in CODES for each in source.files.tensors)
+    kept = any(each.dtype in CODES for each in manifest.tensors)
+    return wide_source(source) if narrow and not kept else source
 
 
 def _recognised(source: Source, layout: str) -> Capture | None:

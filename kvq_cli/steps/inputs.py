@@ -6,10 +6,12 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from kvq_cli.capture import Capture, Source, open_capture, open_source
+from kvq_cli.capture import Capture, Source, check_headers, open_capture, open_source
+from kvq_cli.capture.widened import Widened
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.errors import UsageError
@@ -43,14 +45,30 @@ def capture_input(
     meta: Mapping[str, str] | None = None,
     *,
     shape: str | Path | None = None,
+    widen: bool = False,
     target: Path = STDOUT,
 ) -> Iterator[Capture]:
-    """A capture, with what the user says of it."""
+    """A capture, with what the user says of it; its 8-bit floats as F16, if it shall be wide."""
     if isinstance(path, Capture):
         yield _told(path, meta or {}, shape)
         return
     with source_input(path, target) as source:
-        yield told_capture(source, layout, meta or {}, shape)
+        if not widen:
+            yield told_capture(source, layout, meta or {}, shape)
+            return
+        wide = wide_source(source)
+        capture = told_capture(wide, layout, meta or {}, shape)
+        what = f"{' and '.join(wide.names)} taken as F16, which counts as the source, of twice the"
+        yield replace(capture, notes=(*capture.notes, f"{what} bytes, and is what is restored"))
+
+
+def wide_source(source: Source) -> Widened:
+    """The source with its 8-bit floats as F16; UsageError where it has none."""
+    check_headers(source.files)
+    wide = Widened(source)
+    if not wide.names:
+        raise UsageError("E101", "--widen: no tensor is of 8-bit floats")
+    return wide
 
 
 def told_capture(

@@ -18,6 +18,7 @@ from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture
 from kvq_cli.capture.slab import Slab
+from kvq_cli.capture.widened import CODES
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.container.manifest import (
@@ -234,9 +235,10 @@ def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -
         raise CaptureError("E204", f"only a lossless profile can take this: {capture.doubt}")
     if lossy and capture.unquantisable:
         tensor = capture.unquantisable[0]
+        hint = "; --widen takes 8-bit floats as F16" if tensor.dtype in CODES else ""
         raise CaptureError(
             "E203",
-            f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32",
+            f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32{hint}",
             shown(capture.files.label(tensor)),
         )
 
