@@ -27,7 +27,7 @@ from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import UsageError
 from kvq_cli.profile import Profile, load_budget
-from kvq_cli.steps import expect, measure, reports
+from kvq_cli.steps import comparison, expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
@@ -217,9 +217,9 @@ def verify(
     with open_reader(path) as reader, ExitStack() as stack:
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
         capture = _its_capture(stack, against, reader)
-        compared = expect.Comparison(capture)
+        compared = comparison.Comparison(capture)
         worst: Found = {}
-        broken: list[expect.Broken] = []
+        broken: list[comparison.Broken] = []
         notes: list[str] = []
         if quick:
             end = check_stored(reader, pool, progress)

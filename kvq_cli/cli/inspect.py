@@ -73,7 +73,9 @@ def inspect(
 
     def story(name: str) -> Any:
         if guess:
-            return describe.guess(name)
+            from kvq_cli.steps.guessed import guess as guessed
+
+            return guessed(name)
         return describe.inspect(name, pages=pages, tensors=tensors, meta=told, layout=layout)
 
     return each_input(names, story, common, human=human)

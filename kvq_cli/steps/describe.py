@@ -174,30 +174,6 @@ def _layout_map(path: Path) -> InspectReport | None:
     return InspectReport(str(path), "layout_map", {"format": SCHEMA, "layout_map": value})
 
 
-def guess(source: str | Path) -> InspectReport:
-    """A layout map that may fit a capture, and what is not certain of it."""
-    from kvq_cli.capture import check_headers, open_source, recognised
-    from kvq_cli.capture.guess import propose
-
-    path = Path(source)
-    if kind_of(path) != "capture":
-        raise UsageError("E101", "--guess is for captures")
-    with open_source(path) as opened:
-        check_headers(opened.files)
-        try:
-            layout = recognised(opened.files)[0]
-        except CaptureError:
-            layout = None
-        found = propose(opened.files)
-    members = {
-        "layout": layout,
-        "layout_map": found.layout_map,
-        "complete": found.complete,
-        "doubts": list(found.doubts),
-    }
-    return InspectReport(str(path), "guess", members)
-
-
 def _capture(
     path: Path, meta: Mapping[str, str], layout: str | None, *, tensors: bool
 ) -> dict[str, Any]:

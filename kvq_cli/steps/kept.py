@@ -20,8 +20,8 @@ from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.profile import SCHEMA, Budget, parse_profile
 from kvq_cli.quality import compare
+from kvq_cli.steps.comparison import Broken, Comparison
 from kvq_cli.steps.drift import attention_rows
-from kvq_cli.steps.expect import Broken, Comparison
 from kvq_cli.steps.opened import Container
 from kvq_cli.steps.probe import SELF, probe_of, read_bits
 from kvq_cli.steps.verdict import (

@@ -25,7 +25,7 @@ from kvq_cli.profile import SCHEMA, cautions, parse_profile
 from kvq_cli.quality import Distortion, compare
 from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
-from kvq_cli.steps.expect import Comparison
+from kvq_cli.steps.comparison import Comparison
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.reports import StatsReport, against, profile_names
 from kvq_cli.steps.work import Bench

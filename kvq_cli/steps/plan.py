@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli import __version__
-from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.layout import Capture
 from kvq_cli.capture.slab import Slab
@@ -22,24 +21,19 @@ from kvq_cli.capture.widened import CODES
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
 from kvq_cli.container.manifest import (
-    FileEntry,
     Manifest,
-    Part,
-    RoleShape,
-    Rows,
-    TensorEntry,
 )
 from kvq_cli.container.records import PageRecord
-from kvq_cli.digest import plain, text
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.planes import packed_sizes
-from kvq_cli.profile import Fallback, Profile, Run, Storage, codec_table, pages, runs
+from kvq_cli.profile import Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
 from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
-from kvq_cli.steps.facts import PartShape, part_shapes, spans, typed_shape
+from kvq_cli.steps.contents import files_of, head_sets_of, part_of, tensors_of
+from kvq_cli.steps.facts import part_shapes
 from kvq_cli.steps.promised import named_tables
 from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, PageSpec, Reason, Role, TableSpec
 
@@ -166,10 +160,10 @@ def make_plan(
     manifest = Manifest(
         layout=capture.layout,
         identity=dict(capture.identity),
-        files=_files(capture),
-        tensors=_tensors(capture),
-        parts=tuple(_part(part, capture) for part in part_shapes(capture.layers)),
-        head_sets=_head_sets(treated, profiles),
+        files=files_of(capture),
+        tensors=tensors_of(capture),
+        parts=tuple(part_of(part, capture) for part in part_shapes(capture.layers)),
+        head_sets=head_sets_of(treated, profiles),
         codecs=tuple(codec_to_json(codec) for codec in codecs),
         tables=tuple(needed),
         profiles=tuple(choice.to_json() for choice in choices),
@@ -241,71 +235,3 @@ def _refuse_what_cannot_be_done(capture: Capture, choices: tuple[Choice, ...]) -
             f"{tensor.dtype} cannot be quantised, only F16, BF16 and F32{hint}",
             shown(capture.files.label(tensor)),
         )
-
-
-def _tensors(capture: Capture) -> tuple[TensorEntry, ...]:
-    bindings = {(each.tensor.file, each.tensor.name): each for each in capture.bindings}
-    return tuple(
-        TensorEntry(
-            file=tensor.file,
-            name=tensor.name,
-            dtype=tensor.dtype,
-            shape=tensor.shape,
-            nbytes=tensor.nbytes,
-            rows=_rows(bindings.get((tensor.file, tensor.name))),
-        )
-        for tensor in capture.files.tensors
-    )
-
-
-def _rows(binding: Binding | None) -> Rows | None:
-    if binding is None:
-        return None
-    return Rows(
-        roles=binding.roles,
-        axes=binding.axes,
-        lengths=dict(binding.lengths),
-        first_layer=binding.first_layer,
-        first_head=binding.first_head,
-        tokens=binding.tokens if binding.stored is None else binding.stored,
-    )
-
-
-def _files(capture: Capture) -> tuple[FileEntry, ...] | None:
-    files = capture.files
-    if not files.folder:
-        return None
-    return tuple(
-        FileEntry(each.name or "", None if each.header else text(plain(each.head)))
-        for each in files.files
-    )
-
-
-def _part(part: PartShape, capture: Capture) -> Part:
-    roles = {}
-    for role, (channels, dtype) in part.roles.items():
-        shape = part.shape_json(role, capture.facts)
-        typed = typed_shape(shape)
-        roles[role] = RoleShape(channels, dtype, shape, typed.digest() if typed else None)
-    return Part(
-        layers=tuple(spans(part.layers)),
-        batch=part.batch,
-        kv_heads=part.heads,
-        tokens=part.tokens,
-        roles=roles,
-    )
-
-
-def _head_sets(
-    treated: Mapping[tuple[Role, int], tuple[Run, ...]], profiles: Mapping[Role, Profile]
-) -> tuple[tuple[int, ...], ...]:
-    """In order of first use; where a page may be split, every head of its layer follows alone."""
-    sets: dict[tuple[int, ...], None] = {}
-    single: dict[tuple[int, ...], None] = {}
-    for (role, _), found in treated.items():
-        for run in found:
-            sets[run.heads] = None
-            splits = profiles[role].fallback is Fallback.KEEP_RAW or profiles[role].budget
-            if not run.codec.lossless and splits:
-                single.update(((head,), None) for head in run.heads)
-    return tuple(sets | single)
