@@ -18,6 +18,7 @@ from typing import Final
 from kvq_cli import jsontext
 from kvq_cli.capture.files import File, Files
 from kvq_cli.capture.header import LENGTH_SIZE, MAX_HEADER, shown
+from kvq_cli.capture.sink import allow_open
 from kvq_cli.capture.source import Source, Writable
 from kvq_cli.errors import CaptureError, FileError, ProfileError, reason
 
@@ -41,6 +42,7 @@ class Folder(Source):
         self._stack = ExitStack()
         try:
             root, names = _named(Path(path))
+            allow_open(len(names))
             self._opened = [self._open_file(root, name) for name in names]
         except OSError as error:
             self.close()

@@ -10,14 +10,27 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from kvq_cli.capture.source import behind
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import FileError
+
+SPARE: Final = 128  # files that a process has open beside those of a capture
+
+
+def allow_open(count: int) -> None:
+    """Let the process have so many more files open, as far as the system's hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Sink:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kvq_cli.capture.files import Files
-from kvq_cli.capture.sink import Sink
+from kvq_cli.capture.sink import Sink, allow_open
 from kvq_cli.errors import FileError, reason
 from kvq_cli.steps.output import (
     PREFIX,
@@ -70,6 +70,7 @@ class _Folder:
         self.fds: list[int] = []
 
     def begin(self, files: Files) -> Sink:
+        allow_open(2 * len(files.files))  # those of a capture may be open beside them
         for file in files.files:
             path = self._root / (file.name or "")
             path.parent.mkdir(parents=True, exist_ok=True)

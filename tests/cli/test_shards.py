@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -153,3 +155,18 @@ def test_nothing_is_left_of_a_failed_restore(shards, tmp_path):
         assert kvq("decompress", box, "-o", tmp_path / "back").code == 3
         assert kvq("decompress", box, "-f").code == 3
     refused(kvq("decompress", box, "-o", "-"), 5, "E105", "folder")
+
+
+def test_more_files_than_are_allowed_at_first(tmp_path):
+    """The soft limit of open files is raised for a folder of many, as far as the hard one goes."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for layer in range(300):
+        rows = {f"layers.{layer}.{role}": ("F16", (1, 1, 1, 4), bytes(8)) for role in "kv"}
+        named = {name.replace(".k", ".key").replace(".v", ".value"): rows[name] for name in rows}
+        (folder / f"{layer:03}.safetensors").write_bytes(safetensors_bytes(named))
+    kvq = f"{sys.executable} -m kvq_cli"
+    script = f"ulimit -Sn 128 && {kvq} compress many && {kvq} decompress many.kvq -o back"
+    ran = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert contents(tmp_path / "back") == contents(folder)
