@@ -120,7 +120,8 @@ def _one(files: Files, role: Role, parts: list[tuple[int, Slab, Tensor]]) -> Sla
         label = shown(files.label(tensor))
         if head < len(starts):
             held = f'which "{shown(files.label(holder))}" holds already'
-            what = f"{role.word} of layer {each.layer}, {held}"
+            hint = "; a folder is one capture, others are given by name" if files.folder else ""
+            what = f"{role.word} of layer {each.layer}, {held}{hint}"
             raise CaptureError("E202", what, label)
         if head > len(starts):
             what = f"heads {len(starts)} to {head - 1} of layer {each.layer} are missing"

@@ -20,6 +20,7 @@ Examples:
   kvq inspect --guess odd.safetensors > map.json"""
 
 LISTED = 8  # tensors that are named unasked
+TOLD = 32  # lines of metadata
 PAGE_COLUMNS = (
     "role",
     "batch",
@@ -117,8 +118,11 @@ def _capture(report: Mapping[str, Any], common: options.Common) -> None:
         f"{report['path']}: {report['format']}, {files}{render.size(report['file_bytes'])}, "
         f"layout {layout}{doubt}"
     )
-    for key, text in report["metadata"].items():
+    told = list(report["metadata"].items())
+    for key, text in told[:TOLD]:
         render.say(f"  {key:14} {text}")
+    if len(told) > TOLD:
+        render.say(f"  {'metadata':14} {len(told) - TOLD} more, which --json lists")
     _parts(report.get("parts", []))
     others = report.get("other_tensors", [])
     for name in others[:LISTED]:

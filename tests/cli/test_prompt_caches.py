@@ -256,3 +256,14 @@ def test_segments(name, tmp_path):
     with safe_open(tmp_path / "joined", framework="numpy") as file:
         assert np.array_equal(bits(file.get_tensor("0.0"))[:, :, :27], whole)
         assert name != "mlx" or file.get_tensor("0.2") == 27
+
+
+def test_long_metadata_is_not_told_whole(tmp_path):
+    """inspect says how many lines it leaves out; the report has all."""
+    tensors = {role: ("F16", (1, 1, 1, 4), bytes(8)) for role in ("key", "value")}
+    told = {f"note{at:03}": "x" for at in range(40)}
+    (tmp_path / "a").write_bytes(safetensors_bytes(tensors, told))
+    lines = done("inspect", tmp_path / "a").out.splitlines()
+    assert sum(line.startswith("  note0") for line in lines) == 32
+    assert any("8 more, which --json lists" in line for line in lines)
+    assert done("inspect", "--json", tmp_path / "a").result["metadata"] == told

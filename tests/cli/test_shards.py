@@ -127,7 +127,7 @@ def test_captures_that_contradict_each_other(shards, tmp_path):
     (shards / "zz.safetensors").write_bytes(per_layer_capture(tokens=(9,), heads=2, channels=8))
     with left_alone(tmp_path):
         ran = kvq("compress", shards, "-o", tmp_path / "x.kvq")
-        refused(ran, 3, "E202", "holds already", "zz.safetensors")
+        refused(ran, 3, "E202", "holds already", "zz.safetensors", "one capture")
 
 
 def test_damage_and_change(shards, tmp_path):
