@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from kvq_cli.cli import formats, options, render
 from kvq_cli.cli.loop import each_input
-from kvq_cli.errors import UsageError
+from kvq_cli.errors import ContainerError, UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -64,6 +65,9 @@ def verify(
     form: Annotated[
         formats.Format, typer.Option("--format", help="What is printed, for a CI to read.")
     ] = formats.Format.TEXT,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which bytes are wrong, what they are, and why.")
+    ] = False,
     status: Annotated[bool, typer.Option("--status", help="Exit code only.")] = False,
     threads: options.Threads = 0,
     json: options.Json = False,
@@ -130,10 +134,27 @@ def verify(
         if json or ndjson or status:
             raise UsageError("E101", "--format does not go with --json, --ndjson or --status")
         finish = partial(formats.written, form=form)
-    return each_input(names, story, common, human=_human, silent=status, finish=finish)
+    tell = _explaining(story, names) if explain else story
+    return each_input(names, tell, common, human=_human, silent=status, finish=finish)
 
 
 verify.__doc__ = f"{verify.__doc__}\n\n{EXAMPLES}"
+
+
+def _explaining(story: Callable[[str], Any], names: list[str]) -> Callable[[str], Any]:
+    """The story, which says more of a container that is refused."""
+    from kvq_cli.steps.explain import explained
+
+    if "-" in names:
+        raise UsageError("E101", "--explain reads a file twice, which a pipe does not let")
+
+    def told(name: str) -> Any:
+        try:
+            return story(name)
+        except ContainerError as error:
+            raise explained(error, Path(name)) from error
+
+    return told
 
 
 def _human(report: Mapping[str, Any]) -> None:
