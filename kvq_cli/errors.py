@@ -55,7 +55,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E306": (LIMIT, "container exceeds a limit"),
     "E307": (DAMAGED, "an entropy coded plane is not what its table says"),
     # 4xx: profiles
-    "E401": (DAMAGED, "not a profile: JSON or field is wrong"),
+    "E401": (DAMAGED, "not a profile, calibration or layout map: JSON or field is wrong"),
     "E402": (EXPECTATION, "profile is for another shape"),
     "E403": (UNSUPPORTED, "profile asks for what this version cannot do"),
     "E404": (LIMIT, "profile exceeds a limit"),
