@@ -11,8 +11,6 @@ Schema makes of it: "refuses", "cannot" (it has no words for it), "no json" or "
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -23,6 +21,7 @@ from kvq_cli.capture.header import parse_header
 from kvq_cli.capture.layout_map import parse_map
 from kvq_cli.capture.mapped import recognise
 from kvq_cli.capture.writer import header_bytes
+from vector_files import Refusals, run
 
 TARGET = Path(__file__).parent.parent / "formats" / "vectors" / "layout_map"
 SPLIT = {"k": "key", "v": "value"}
@@ -293,54 +292,23 @@ def valid() -> dict[str, Any]:
 
 
 def invalid() -> dict[str, Any]:
-    cases: list[dict[str, Any]] = []
-
-    def add(words: str, error: str, pointer: str | None, **case: Any) -> None:
-        number = {"id": f"{len(cases) + 1:03} {words}"}
-        cases.append(number | case | {"error": error, "pointer": pointer})
-
-    for schema, table in (("refuses", PUT), ("cannot", BEYOND)):
-        for path, value, error, pointer in table:
-            op = "replace" if path.rsplit("/", 1)[1].isdigit() else "add"
-            patch = [{"op": op, "path": path, "value": value}]
-            add(path, error, path if pointer is None else pointer, patch=patch, schema=schema)
-    for path, pointer in REMOVED:
-        patch = [{"op": "remove", "path": path}]
-        add(f"without {path}", "E401", pointer, patch=patch, schema="refuses")
+    refused = Refusals()
+    refused.add_patches({"refuses": PUT, "cannot": BEYOND}, REMOVED)
     for name, (text, schema) in TEXTS.items():
-        add(f"text {name}", "E401", "", text=text, schema=schema)
+        refused.add(f"text {name}", "E401", "", text=text, schema=schema)
     for name, (made, tensor, shape, error) in UNFIT.items():
         case = {"layout_map": made, "tensor": tensor, "shape": shape}
-        add(f"unfit {name}", error, None, **case, schema="accepts")
+        refused.add(f"unfit {name}", error, None, **case, schema="accepts")
     return {
         "about": "what a reader refuses: patches of base, texts, tensors that do not suit a map",
         "base": BASE,
-        "cases": cases,
+        "cases": refused.cases,
     }
 
 
-def text(vectors: dict[str, Any]) -> str:
-    """One case a line, so that a changed case is a changed line."""
-    *head, cases = vectors.items()
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head]
-    body = ",\n".join(json.dumps(case) for case in cases[1])
-    return "{" + ",\n".join([*lines, f'"cases": [\n{body}\n]']) + "}\n"
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    wrong = 0
-    for name, vectors in (("valid", valid()), ("invalid", invalid())):
-        path = TARGET / f"{name}.json"
-        if not check:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text(vectors), encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text(vectors):
-            print(f"{path.name} is not what {Path(__file__).name} writes")
-            wrong = 1
-    return wrong
+    files = {"valid": valid(), "invalid": invalid()}
+    return run(__doc__.splitlines()[0], Path(__file__).name, TARGET, files)
 
 
 if __name__ == "__main__":

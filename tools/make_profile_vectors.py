@@ -11,7 +11,6 @@ pointer that this page states by hand. `schema` says what a JSON Schema makes of
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from kvq_cli.profile import builtin_names, parse_profile
 from kvq_cli.profile.builtin import FOLDER
+from vector_files import Refusals, run
 
 TARGET = Path(__file__).parent.parent / "formats" / "vectors" / "profile"
 DIGEST = "blake3:" + "0123456789abcdef" * 4
@@ -367,51 +367,20 @@ def valid() -> dict[str, Any]:
 
 
 def invalid() -> dict[str, Any]:
-    cases: list[dict[str, Any]] = []
-
-    def add(words: str, error: str, pointer: str, **case: Any) -> None:
-        number = {"id": f"{len(cases) + 1:03} {words}"}
-        cases.append(number | case | {"error": error, "pointer": pointer})
-
-    for schema, table in (("refuses", PUT), ("cannot", BEYOND)):
-        for path, value, error, pointer in table:
-            put = [{"op": "add", "path": path, "value": value}]
-            if path.rsplit("/", 1)[1].isdigit():
-                put[0]["op"] = "replace"
-            add(path, error, path if pointer is None else pointer, patch=put, schema=schema)
-    for path, pointer in REMOVED:
-        patch = [{"op": "remove", "path": path}]
-        add(f"without {path}", "E401", pointer, patch=patch, schema="refuses")
+    refused = Refusals()
+    refused.add_patches({"refuses": PUT, "cannot": BEYOND}, REMOVED)
     for name, (text, error, schema) in TEXTS.items():
-        add(f"text {name}", error, "", text=text, schema=schema)
+        refused.add(f"text {name}", error, "", text=text, schema=schema)
     return {
         "about": "what a reader refuses: patches of base, or texts",
         "base": BASE,
-        "cases": cases,
+        "cases": refused.cases,
     }
 
 
-def text(vectors: dict[str, Any]) -> str:
-    """One case a line, so that a changed case is a changed line."""
-    *head, cases = vectors.items()
-    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head]
-    body = ",\n".join(json.dumps(case) for case in cases[1])
-    return "{" + ",\n".join([*lines, f'"cases": [\n{body}\n]']) + "}\n"
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    check = parser.parse_args().check
-    wrong = 0
-    for name, vectors in (("valid", valid()), ("invalid", invalid())):
-        path = TARGET / f"{name}.json"
-        if not check:
-            path.write_text(text(vectors), encoding="utf-8")
-        elif not path.exists() or path.read_text(encoding="utf-8") != text(vectors):
-            print(f"{path.name} is not what {Path(__file__).name} writes")
-            wrong = 1
-    return wrong
+    files = {"valid": valid(), "invalid": invalid()}
+    return run(__doc__.splitlines()[0], Path(__file__).name, TARGET, files)
 
 
 if __name__ == "__main__":
