@@ -15,10 +15,9 @@ from typing import TypeAlias
 
 from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.files import File, Files
-from kvq_cli.capture.header import parse_header
-from kvq_cli.capture.writer import header_bytes
+from kvq_cli.capture.writer import new_header
 from kvq_cli.record import record
-from kvq_cli.words import ELEMENT_BITS, DType, Role
+from kvq_cli.words import DType, Role
 
 
 class CannotHoldError(Exception):
@@ -136,9 +135,8 @@ def _file(name: str | None, tensors: Sequence[Named], arranged: Arranged) -> Fil
     if len(set(names)) < len(names):
         raise ValueError("a tensor of that name is there already")
     members = {each.name: arranged.members for each in arranged.tensors if each.file == name}
-    raw = header_bytes(tensors, arranged.metadata, members, arranged.header)
-    size = sum(math.prod(shape) * ELEMENT_BITS[dtype] // 8 for _, dtype, shape in tensors)
-    return File(name, raw, parse_header(raw, len(raw) + size))
+    header = new_header(tensors, arranged.metadata, members, arranged.header)
+    return File(name, header.raw, header)
 
 
 def binding_in(files: Files, new: NewTensor) -> Binding:

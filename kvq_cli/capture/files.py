@@ -47,6 +47,7 @@ class Files:
         self.size = at
         self.tensors = tuple(tensors)
         self.metadata = self._agreed()
+        self.checked = False  # by the official parser
         self._named = {(self.files[each.file].name, each.name): each for each in tensors}
 
     def tell(self, more: Mapping[str, str]) -> None:

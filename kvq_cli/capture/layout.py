@@ -39,6 +39,12 @@ class LayerShape:
     key: tuple[int, DType] | None
     value: tuple[int, DType] | None
 
+    @property
+    def roles(self) -> dict[Role, tuple[int, DType]]:
+        """Channels and dtype of those that are there."""
+        both = {Role.KEY: self.key, Role.VALUE: self.value}
+        return {role: each for role, each in both.items() if each is not None}
+
 
 @record(eq=False)
 class Capture:

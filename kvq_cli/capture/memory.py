@@ -11,9 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from kvq_cli.capture.files import one_file
-from kvq_cli.capture.header import parse_header
 from kvq_cli.capture.source import Source, Writable
-from kvq_cli.capture.writer import header_bytes
+from kvq_cli.capture.writer import new_header
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import CaptureError
 from kvq_cli.planes import raw_bytes
@@ -29,11 +28,9 @@ class Memory(Source):
     ) -> None:
         self.path, self._fd = "memory", -1
         told = [(name, dtype, array.shape) for name, (dtype, array) in tensors.items()]
-        raw = header_bytes(told, metadata)
-        size = len(raw) + sum(array.nbytes for _, array in tensors.values())
-        self.header = parse_header(raw, size)
+        self.header = new_header(told, metadata)
         self.files = one_file(self.header)
-        parts: list[tuple[int, Buffer]] = [(0, raw)]
+        parts: list[tuple[int, Buffer]] = [(0, self.header.raw)]
         parts += ((each.start, raw_bytes(tensors[each.name][1])) for each in self.header.tensors)
         self._parts: Sequence[tuple[int, memoryview]] = [
             (at, memoryview(data).cast("B")) for at, data in parts if len(data)

@@ -63,7 +63,7 @@ def _own(block: Block, tile: Tile) -> list[int]:
 def _places(block: Block, tile: Tile, data: bytearray | memoryview) -> NDArray[Any]:
     """The tile's rows where they lie, (heads from the first to the last, tokens, channels)."""
     slab, heads = block.slab, _own(block, tile)
-    shape = (heads[-1] + 1, *(len(range(*each.indices(1 << 60))) for each in tile[3:]))
+    shape = (heads[-1] + 1, *(each.stop - each.start for each in (tile.tokens, tile.channels)))
     strides = (slab.head_stride, slab.token_stride, slab.channel_stride)
     return np.ndarray(shape, slab.dtype.bits, data, strides=strides)
 

@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 
 from kvq_cli.capture.files import File, Files
-from kvq_cli.capture.header import Tensor, parse_header
+from kvq_cli.capture.header import Tensor
 from kvq_cli.capture.source import Source, Writable
-from kvq_cli.capture.writer import header_bytes
+from kvq_cli.capture.writer import new_header
 from kvq_cli.words import DType
 
 
@@ -97,7 +97,5 @@ def _file(files: Files, number: int) -> File:
         for each in file.header.tensors
     ]
     kept = {key: text for key, text in file.header.metadata.items() if key != "dtype"}
-    raw = header_bytes(tensors, kept)
-    more = sum(each.nbytes for each in file.header.tensors if each.dtype in CODES)
-    size = len(raw) + more + sum(each.nbytes for each in file.header.tensors)
-    return File(file.name, raw, parse_header(raw, size))
+    header = new_header(tensors, kept)
+    return File(file.name, header.raw, header)

@@ -15,12 +15,24 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from kvq_cli.capture.header import LENGTH_SIZE, METADATA
+from kvq_cli.capture.header import LENGTH_SIZE, METADATA, Header, parse_header
 from kvq_cli.words import ELEMENT_BITS
 
 ALIGNMENT: Final = 8
 NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 WIDTH_ORDER: Final = {dtype: -at for at, dtype in enumerate(ELEMENT_BITS)}
+
+
+def new_header(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]],
+    metadata: Mapping[str, str],
+    more: Mapping[str, Mapping[str, object]] = NOTHING,
+    size: int = 0,
+) -> Header:
+    """The header of a file of these tensors, and where each lies; see header_bytes."""
+    raw = header_bytes(tensors, metadata, more, size)
+    bits = sum(math.prod(shape) * ELEMENT_BITS[dtype] for _, dtype, shape in tensors)
+    return parse_header(raw, len(raw) + bits // 8)
 
 
 def header_bytes(
@@ -29,7 +41,7 @@ def header_bytes(
     more: Mapping[str, Mapping[str, object]] = NOTHING,
     size: int = 0,
 ) -> bytes:
-    """Length and JSON for tensors of name, dtype and shape; parse_header tells where each lies.
+    """Length and JSON for tensors of name, dtype and shape; new_header tells where each lies.
 
     `more` are members of single tensors behind those three; `size` is the least of bytes.
     """

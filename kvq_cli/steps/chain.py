@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from kvq_cli.capture import Capture
-from kvq_cli.container.manifest import Manifest, Part, RoleShape
+from kvq_cli.container.manifest import Manifest, Part
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
@@ -79,12 +79,9 @@ def check_follows(before: Link, after: Link) -> None:
 
 def whole_manifest(chain: Sequence[Manifest]) -> Manifest:
     """The first one, with the tokens of all."""
-    tokens = dict.fromkeys(chain[0].parts_by_layer(), 0)
-    for manifest in chain:
-        for layer, part in manifest.parts_by_layer().items():
-            tokens[layer] += part.tokens
+    before, last = starts(chain)[-1], chain[-1].parts_by_layer()
     parts = [
-        _with_tokens(part, layer, tokens[layer])
+        _with_tokens(part, layer, before[layer] + last[layer].tokens)
         for layer, part in chain[0].parts_by_layer().items()
     ]
     return replace(chain[0], parts=tuple(parts))
@@ -102,10 +99,7 @@ def starts(chain: Sequence[Manifest]) -> list[Mapping[int, int]]:
 
 
 def _with_tokens(part: Part, layer: int, tokens: int) -> Part:
-    roles = {
-        role: RoleShape(each.head_dim, each.dtype, each.shape, None)
-        for role, each in part.roles.items()
-    }
+    roles = {role: replace(each, shape_digest=None) for role, each in part.roles.items()}
     return replace(part, layers=((layer, layer + 1),), tokens=tokens, roles=roles)
 
 
@@ -121,12 +115,7 @@ def _rows_of(manifest: Manifest) -> dict[int, Rows]:
 
 
 def _rows_of_capture(capture: Capture) -> dict[int, Rows]:
-    found = {}
-    for layer in capture.layers:
-        sizes = ((Role.KEY, layer.key), (Role.VALUE, layer.value))
-        roles = {role: size for role, size in sizes if size is not None}
-        found[layer.layer] = (layer.batch, layer.heads, roles)
-    return found
+    return {layer.layer: (layer.batch, layer.heads, layer.roles) for layer in capture.layers}
 
 
 def _check_rows(before: dict[int, Rows], after: dict[int, Rows], name: str) -> None:

@@ -5,13 +5,14 @@ Spec: formats/report.md, section "verify".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from kvq_cli.capture import Capture
+from kvq_cli.capture import Capture, Source
 from kvq_cli.capture.files import Files
-from kvq_cli.capture.slab import read_rows
+from kvq_cli.capture.slab import Slab, read_rows
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import read_leaf
@@ -64,9 +65,7 @@ class Comparison(Visitor):
             return b""
         if (slab.channels, slab.dtype) != (spec.channels, spec.dtype):
             return b""
-        bits = np.empty(spec.shape, spec.dtype.bits)
-        read_rows(capture.source, slab, heads, key.start, key.stop, bits)
-        return plain(raw_bytes(bits))
+        return source_digest(capture.source, slab, heads, key.start, key.stop)
 
     def tensor(self, piece: OpenedPiece) -> str | None:
         if self._capture is None:
@@ -119,6 +118,13 @@ class Comparison(Visitor):
     def _differs(self, message: str) -> None:
         if len(self.broken) < MOST:
             self.broken.append(broken("E805", message))
+
+
+def source_digest(source: Source, slab: Slab, heads: Sequence[int], start: int, stop: int) -> bytes:
+    """That of a page's bits, as the index of a container has it."""
+    bits = np.empty((len(heads), stop - start, slab.channels), slab.dtype.bits)
+    read_rows(source, slab, heads, start, stop, bits)
+    return plain(raw_bytes(bits))
 
 
 def _told(files: Files) -> list[object]:

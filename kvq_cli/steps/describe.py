@@ -177,16 +177,13 @@ def _layout_map(path: Path) -> InspectReport | None:
 def _capture(
     path: Path, meta: Mapping[str, str], layout: str | None, *, tensors: bool
 ) -> dict[str, Any]:
-    from kvq_cli.capture import open_source
-    from kvq_cli.capture.gatekeeper import check
+    from kvq_cli.capture import check_headers, open_source
     from kvq_cli.steps.facts import part_shapes, spans
     from kvq_cli.steps.inputs import told_capture
 
     with open_source(path) as source:
         files = source.files
-        for file in files.files:
-            if file.header is not None:
-                check(file.header)
+        check_headers(files)
         listed = [
             {"name": files.label(each), "dtype": each.dtype, "shape": list(each.shape)}
             for each in files.tensors

@@ -10,7 +10,6 @@ Spec: formats/report.md, section "Samples".
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,15 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.capture import Capture, Source, open_capture
-from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.capture.copying import copy_rows
+from kvq_cli.capture.files import one_file
+from kvq_cli.capture.header import Header
 from kvq_cli.capture.queries import POSITIONS, TENSOR, Queries, find_queries
 from kvq_cli.capture.sink import Sink
-from kvq_cli.capture.slab import Slab, read_rows, write_rows
-from kvq_cli.capture.writer import header_bytes
+from kvq_cli.capture.slab import Slab
+from kvq_cli.capture.writer import new_header
 from kvq_cli.record import record
-from kvq_cli.words import ELEMENT_BITS
+from kvq_cli.steps.placed import filled
 
-PIECE: Final = 1 << 22  # bytes that are copied at a time
 STALE: Final = ("layout", "tokens", "layers", "layer_indices")  # metadata
 
 Ranges: TypeAlias = Sequence[tuple[int, int]]
@@ -103,14 +103,13 @@ def write_excerpt(fd: int, excerpt: Excerpt, looks: Looks | None) -> Iterator[Ca
     metadata = {key: text for key, text in capture.files.metadata.items() if key not in STALE}
     tensors = [
         (
-            f"layers.{layer.layer}.{name}",
+            f"layers.{layer.layer}.{role.word}",
             str(part[1]),
             (layer.batch, layer.heads, _count(excerpt.ranges[layer.layer]), part[0]),
         )
         for layer in capture.layers
         if layer.layer in excerpt.ranges
-        for name, part in (("key", layer.key), ("value", layer.value))
-        if part is not None
+        for role, part in layer.roles.items()
     ]
     header = _begin(fd, [*tensors, *(looks.tensors() if looks else [])], metadata)
     if looks:
@@ -134,24 +133,17 @@ def write_looks(fd: int, looks: Looks) -> None:
 
 def _begin(fd: int, tensors: Sequence[NewTensor], metadata: Mapping[str, str]) -> Header:
     """A file of these tensors, as a hole."""
-    raw = header_bytes(tensors, metadata)
-    bits = sum(ELEMENT_BITS[dtype] * math.prod(shape) for _, dtype, shape in tensors)
-    os.pwrite(fd, raw, 0)
-    os.ftruncate(fd, len(raw) + bits // 8)
-    return parse_header(raw, len(raw) + bits // 8)
+    header = new_header(tensors, metadata)
+    filled(one_file(header), [fd])
+    return header
 
 
 def _copy(source: Source, old: Slab, fd: int, new: Slab, ranges: Ranges) -> None:
     """Ranges of rows, one behind the other."""
-    step = max(1, PIECE // (old.heads * old.row_size))
-    heads, at = range(old.heads), 0
+    at = 0
     for start, stop in ranges:
-        for first in range(start, stop, step):
-            count = min(step, stop - first)
-            rows = np.empty((old.heads, count, old.channels), old.dtype.bits)
-            read_rows(source, old, heads, first, first + count, rows)
-            write_rows(Sink([fd]), new, heads, at, at + count, rows)
-            at += count
+        copy_rows(source, old, (start, stop), Sink([fd]), new, at)
+        at += stop - start
 
 
 def _layer_types(excerpt: Excerpt) -> dict[str, Any]:

@@ -8,23 +8,19 @@ restored segment gets: that of the layout `hf`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
 
 from kvq_cli.capture import Capture, hf
 from kvq_cli.capture.arranged import Cache, RowShape, binding_in, files_of
 from kvq_cli.capture.layout import LayerShape
-from kvq_cli.capture.slab import Slab, read_rows
-from kvq_cli.container.index import PageEntry
+from kvq_cli.capture.slab import Slab
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
-from kvq_cli.digest import plain
 from kvq_cli.errors import ExpectationError, UsageError
-from kvq_cli.planes import raw_bytes
 from kvq_cli.steps.beside import plain_metadata
 from kvq_cli.steps.chain import Link
+from kvq_cli.steps.comparison import source_digest
 from kvq_cli.words import Role
 
 STALE = ("tokens", "layers", "kv_heads", "dtype", "layout")
@@ -78,7 +74,7 @@ def _cache(layers: tuple[LayerShape, ...]) -> Cache:
         (role, layer.layer): RowShape(layer.batch, layer.heads, layer.tokens, *size)
         for role in Role
         for layer in layers
-        if (size := layer.key if role is Role.KEY else layer.value) is not None
+        if (size := layer.roles.get(role)) is not None
     }
 
 
@@ -99,18 +95,12 @@ def _check_beginning(capture: Capture, link: Link) -> None:
     """ExpectationError E808 where the rows of a container of the chain are others here."""
     with ByteSource.open(link.path) as source:
         reader = Reader(source)
-        sets: Mapping[int, tuple[int, ...]] = dict(enumerate(reader.manifest.head_sets))
         for entry in reader.entries():
-            key = entry.record.key
-            if _digest(capture, link, entry, sets[key.head_set]) != entry.source_digest:
-                tokens = f"tokens {key.start + link.manifest.token_offset} on"
-                what = f"{key.role.word}, layer {key.layer}, {tokens} are not those of the chain"
+            key, begin = entry.record.key, link.manifest.token_offset
+            slab = capture.slabs[key.role, key.batch, key.layer]
+            heads = reader.manifest.head_sets[key.head_set]
+            tokens = begin + key.start, begin + key.stop
+            if source_digest(capture.source, slab, heads, *tokens) != entry.source_digest:
+                rows = f"{key.role.word}, layer {key.layer}, tokens {tokens[0]} on"
+                what = f"{rows} are not those of the chain"
                 raise ExpectationError("E808", f"--full: {what}")
-
-
-def _digest(capture: Capture, link: Link, entry: PageEntry, heads: tuple[int, ...]) -> bytes:
-    key, begin = entry.record.key, link.manifest.token_offset
-    slab = capture.slabs[key.role, key.batch, key.layer]
-    bits = np.empty((len(heads), key.stop - key.start, slab.channels), slab.dtype.bits)
-    read_rows(capture.source, slab, heads, begin + key.start, begin + key.stop, bits)
-    return plain(raw_bytes(bits))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,6 @@ from kvq_cli.errors import FileError, reason
 from kvq_cli.steps.output import (
     PREFIX,
     STDOUT,
-    Output,
     check_output,
     copy_to,
     open_output,
@@ -51,17 +50,19 @@ def open_placed(
         return
     with open_output(path, force=force, inputs=inputs) as output, ExitStack() as stack:
         fd = output.fd if output.seekable else stack.enter_context(spool())
-        yield _File(fd, output)
+        yield PlacedFile(fd, output.wrote)
         if not output.seekable:
             copy_to(fd, output)
 
 
-class _File:
-    def __init__(self, fd: int, output: Output) -> None:
-        self._fd, self.wrote = fd, output.wrote
+class PlacedFile:
+    """One open file."""
+
+    def __init__(self, fd: int, wrote: Callable[[int], None]) -> None:
+        self._fd, self.wrote = fd, wrote
 
     def begin(self, files: Files) -> Sink:
-        return _filled(files, [self._fd])
+        return filled(files, [self._fd])
 
 
 class _Folder:
@@ -77,13 +78,14 @@ class _Folder:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             self._stack.callback(os.close, fd)
             self.fds.append(fd)
-        return _filled(files, self.fds)
+        return filled(files, self.fds)
 
     def wrote(self, count: int) -> None:
         """The disk is told in the end."""
 
 
-def _filled(files: Files, fds: list[int]) -> Sink:
+def filled(files: Files, fds: list[int]) -> Sink:
+    """Open files as long as they will be, with what no tensor holds."""
     sink = Sink(fds, files.bases)
     for file, fd, base in zip(files.files, fds, files.bases, strict=True):
         os.ftruncate(fd, file.size)

@@ -16,9 +16,9 @@ from typing import Any
 
 from kvq_cli.capture import Capture, Source, canonical
 from kvq_cli.capture.files import one_file
-from kvq_cli.capture.header import Header, parse_header
+from kvq_cli.capture.header import Header
 from kvq_cli.capture.layout import bind
-from kvq_cli.capture.writer import header_bytes
+from kvq_cli.capture.writer import new_header
 from kvq_cli.container.outline import Outline
 from kvq_cli.errors import CodecError, UsageError
 from kvq_cli.planes import packed_sizes
@@ -43,9 +43,7 @@ class Described(Source):
 def described(geometry: Geometry) -> Capture:
     """The canonical capture that such a cache would be, without its data."""
     tensors = [(role.word, str(geometry.dtype), geometry.shape) for role in Role]
-    raw = header_bytes(tensors, {})
-    header = parse_header(raw, len(raw) + len(tensors) * geometry.role_bytes)
-    source = Described(header)
+    source = Described(new_header(tensors, {}))
     found = canonical.recognise(source.files)
     assert found is not None
     return bind(source, "canonical", found)
