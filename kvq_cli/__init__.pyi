@@ -6,6 +6,7 @@ from kvq_cli.growing import CacheWriter as CacheWriter
 from kvq_cli.growing import CapacityError as CapacityError
 from kvq_cli.pipeline import compress as compress
 from kvq_cli.pipeline import decompress as decompress
+from kvq_cli.pipeline import recover as recover
 from kvq_cli.pipeline import stats as stats
 from kvq_cli.pipeline import verify as verify
 from kvq_cli.profile import load_profile as load_profile
@@ -37,6 +38,7 @@ __all__ = [
     "load_profile",
     "open_container",
     "plan_stats",
+    "recover",
     "stats",
     "suggest",
     "verify",

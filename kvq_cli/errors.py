@@ -79,6 +79,7 @@ MEANINGS: Final[dict[str, tuple[int, str]]] = {
     "E807": (EXPECTATION, "calibration differs from the expected one"),
     "E808": (EXPECTATION, "segment does not continue what comes before it"),
     "E809": (EXPECTATION, "identity or geometry differs from the expected one"),
+    "E810": (EXPECTATION, "container is partial: rows, tensors or tables of it are lost"),
     "E999": (BUG, "a bug in kvq"),
 }
 

@@ -1,10 +1,11 @@
-"""pipeline: the five stories, and what the Python API offers.
+"""pipeline: the stories, and what the Python API offers.
 
     compress     capture → pages → planes → chunks → container
     decompress   container → chunks → planes → pages → safetensors file
     inspect      headers and index, said in words
     verify       every digest, and what is expected of the file
     stats        where the bytes are, and what compression cost
+    recover      damaged container → intact chunks → container
 
 Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
 crosses one boundary: capture, codecs, container and quality know nothing of each other.
@@ -25,7 +26,7 @@ from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
-from kvq_cli.errors import UsageError
+from kvq_cli.errors import ExpectationError, UsageError
 from kvq_cli.profile import Profile, load_budget
 from kvq_cli.steps import comparison, expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
@@ -43,18 +44,22 @@ from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
     byte_source,
     capture_input,
+    damaged_reader,
+    default_recovered,
     default_restored,
     default_target,
     open_reader,
 )
 from kvq_cli.steps.joining import Joining, open_chain
 from kvq_cli.steps.kept import held_to_budgets
+from kvq_cli.steps.lost import PARTIAL, Fill
 from kvq_cli.steps.narrow import segment_of
 from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import open_placed
 from kvq_cli.steps.plan import Plan, make_plan
 from kvq_cli.steps.probe import QuerySource
+from kvq_cli.steps.recover import recover_report, survey, write_intact
 from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
@@ -69,6 +74,7 @@ __all__ = [
     "compress",
     "decompress",
     "inspect",
+    "recover",
     "stats",
     "verify",
 ]
@@ -156,6 +162,7 @@ def decompress(
     layout: str = "source",
     dtype: DType | None = None,
     identity: Mapping[str, str] | None = None,
+    partial: Fill | None = None,
     threads: int = 0,
     force: bool = False,
     progress: Progress = silent,
@@ -163,7 +170,8 @@ def decompress(
     """Restore a file or folder; unsliced, in its own layout and dtype, the original one.
 
     `then` are containers that continue it, each the one before: their tokens are joined. One
-    of another identity than the expected one is refused before anything is written.
+    of another identity than the expected one is refused before anything is written. What a
+    partial container lacks of it is filled, or refused.
     """
     check_keys(identity or {})
     path, wanted = Path(source), selection or Selection()
@@ -173,7 +181,8 @@ def decompress(
         chain = open_chain(paths, stack)
         for reader in chain:
             check_identity(reader.manifest, identity or {})
-        joining = Joining([reader.manifest for reader in chain], wanted, layout, dtype)
+        manifests = [reader.manifest for reader in chain]
+        joining = Joining(manifests, wanted, layout, dtype, partial)
         folder = is_folder(joining.manifest, layout)
         placed = stack.enter_context(open_placed(out, folder=folder, force=force, inputs=paths))
         ends = []
@@ -187,7 +196,7 @@ def decompress(
                     ends.append(reader.footer())
                 else:
                     ends.append(read_all(reader, pool, begin, progress))
-        return reports.decompress_report(path, out, ends, joining.size)
+        return reports.decompress_report(path, out, ends, joining.size, partial, joining.lost)
 
 
 def verify(
@@ -198,13 +207,15 @@ def verify(
     queries: str | Path | None = None,
     budget: str | Path | None = None,
     quick: bool = False,
+    partial: bool = False,
     threads: int = 0,
     progress: Progress = silent,
 ) -> reports.VerifyReport:
     """Check every digest, then what is expected; broken expectations are in the report.
 
     Quality budgets, that of the profile and a further one, are held against what the container
-    says of itself; next to its capture, what they bound is measured again.
+    says of itself; next to its capture, what they bound is measured again. A partial container
+    keeps none of it, and is refused unless it is expected to be `partial`.
     """
     path = Path(source)
     if quick and (against or budget):
@@ -230,6 +241,8 @@ def verify(
                 reader, compared, capture, further, queries, threads, progress
             )
         broken += expect.find_broken(reader.manifest, end, expected)
+        if reader.manifest.partial is not None and not partial:
+            broken.append(comparison.broken(PARTIAL, "container is partial; see kvq inspect"))
         return reports.VerifyReport(
             path=str(path),
             pages=end.pages,
@@ -288,12 +301,38 @@ def stats(
         else:
             container = stack.enter_context(byte_source(path))
         reader = Reader(container)
+        if reader.manifest.partial is not None:
+            raise ExpectationError(PARTIAL, "container is partial: nothing is measured of it")
         capture = capture or _its_capture(stack, against, reader)
         with workers(threads, messages=container.seekable) as pool:
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
         report = replace(measured.report(str(path), end), sample=told)
         return with_attention(report, capture, container, asked, threads, progress)
+
+
+def recover(
+    source: str | Path,
+    target: str | Path | None = None,
+    *,
+    threads: int = 0,
+    force: bool = False,
+    progress: Progress = silent,
+) -> reports.RecoverReport:
+    """Write what is intact of a torn or damaged container; the header must be.
+
+    Where rows, files, tables or tensors are lost the new container is partial, and lists them.
+    """
+    path = Path(source)
+    out = Path(target) if target is not None else default_recovered(path)
+    check_output(out, force=force, inputs=(path,))
+    with damaged_reader(path, out) as reader, ExitStack() as stack:
+        # Results hold payloads, which threads share.
+        pool = stack.enter_context(workers(threads, messages=False))
+        found = survey(reader, pool, progress)
+        output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
+        end = write_intact(reader, found, output.write, pool, progress)
+        return recover_report(path, out, reader.source.size or 0, found, end)
 
 
 def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:

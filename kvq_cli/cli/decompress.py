@@ -10,6 +10,7 @@ import typer
 
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
+from kvq_cli.cli.missing import say_lost
 from kvq_cli.cli.targets import output_for
 
 EXAMPLES = """\b
@@ -50,6 +51,13 @@ class DTypeName(StrEnum):
     F32 = "f32"
 
 
+class FillName(StrEnum):
+    """What --partial takes."""
+
+    ZERO = "zero"
+    NAN = "nan"
+
+
 def decompress(
     inputs: options.Inputs = None,
     role: Annotated[RoleName | None, typer.Option("--role", help="Only this role.")] = None,
@@ -64,6 +72,10 @@ def decompress(
     dtype: Annotated[
         DTypeName, typer.Option("--dtype", help="Element type of keys and values.")
     ] = DTypeName.SOURCE,
+    partial: Annotated[
+        FillName | None,
+        typer.Option("--partial", help="What stands for rows that a partial container lacks."),
+    ] = None,
     expect: options.Expect = None,
     output: options.Output = None,
     force: options.Force = False,
@@ -86,6 +98,7 @@ def decompress(
     from kvq_cli.steps.identity import check_keys
     from kvq_cli.steps.inputs import default_restored
     from kvq_cli.steps.joining import grouped
+    from kvq_cli.steps.lost import Fill
     from kvq_cli.steps.select import Selection, parse_choice
     from kvq_cli.words import DType, Role
 
@@ -113,6 +126,7 @@ def decompress(
             layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
             identity=wanted,
+            partial=None if partial is None else Fill[partial.name],
             threads=threads,
             force=force,
             progress=render.progress(common, name),
@@ -131,3 +145,8 @@ def _human(report: Mapping[str, Any]) -> None:
         f"{render.size(report['output_bytes'])}",
         err=True,
     )
+    for each in report["lost"]:
+        render.say(
+            f"{report['path']}: note: filled with {report['fill']} is what is lost", err=True
+        )
+        say_lost(each, err=True)

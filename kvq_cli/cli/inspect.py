@@ -10,6 +10,7 @@ import typer
 
 from kvq_cli.cli import options, render
 from kvq_cli.cli.loop import each_input
+from kvq_cli.cli.missing import say_lost
 from kvq_cli.cli.sums import sum_line
 from kvq_cli.errors import UsageError
 
@@ -94,6 +95,9 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
         render.say(f"  {word:12} {report[word]}")
     if report["continues"]:
         render.say(f"  continues    {report['continues']}, from token {report['token_offset']}")
+    if report["partial"]:
+        render.say(f"  partial      of {report['partial']['content_root'] or 'an unknown root'}")
+        say_lost(report["partial"]["lost"])
     for each in report["profiles"]:
         name = each["profile"].get("name", each["profile"].get("profile_id", ""))
         render.say(f"  profile      {'+'.join(each['roles'])}: {name} {each['digest']}")

@@ -68,6 +68,9 @@ def verify(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which bytes are wrong, what they are, and why.")
     ] = False,
+    partial_: Annotated[
+        bool, typer.Option("--partial", help="It may be partial, as recover writes it.")
+    ] = False,
     status: Annotated[bool, typer.Option("--status", help="Exit code only.")] = False,
     threads: options.Threads = 0,
     json: options.Json = False,
@@ -125,6 +128,7 @@ def verify(
             queries=queries,
             budget=budget,
             quick=quick,
+            partial=partial_,
             threads=threads,
             progress=render.progress(common, name),
         )

@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from kvq_cli.container import chunk, index
 from kvq_cli.container.chunk import ChunkHeader
-from kvq_cli.container.coverage import Coverage
+from kvq_cli.container.coverage import Coverage, Gap
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.records import PageRecord, pieces
@@ -32,8 +32,9 @@ class Audit:
         self._pieces = _promised(manifest)
         self._seen: list[tuple[bytes, bytes | None]] = []  # what the index must say
         self._leaves: list[index.LeafEntry] = []
-        self._heads = manifest.sources  # that are still to come
-        self._stage = 0  # 0 nothing yet, 1 after the last HEAD, 2 in pages
+        lost = manifest.partial.files if manifest.partial else ()
+        self._heads = manifest.sources - len(lost)  # that are still to come
+        self._stage = int(self._heads == 0)  # 0 nothing yet, 1 after the last HEAD, 2 in pages
 
     def head(self, header: ChunkHeader) -> None:
         self._file.update(header.digest)
@@ -107,6 +108,11 @@ class Audit:
         if self._stage == 1 and next(self._pieces, None) is not None:
             raise ContainerError("E304", "tables or tensors are missing", header.offset)
 
+    @property
+    def gaps(self) -> list[Gap]:
+        """The rows that are not there, which a partial container may lack."""
+        return self._coverage.gaps
+
     def finish(self, end: Footer, *, content: bool) -> None:
         """Both roots, or file_root alone where packed digests were not computed."""
         if end.pages != self._coverage.pages:
@@ -119,7 +125,12 @@ class Audit:
 
 def _promised(manifest: Manifest) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
     """The TABL and TENS chunks a container must hold."""
+    tables = pieces(table.nbytes for table in manifest.tables)
+    tensors = pieces(manifest.carried)
+    if manifest.partial is not None:
+        lost = {*manifest.partial.tables}, {*manifest.partial.tensors}
+        tables = (piece for piece in tables if piece[0] not in lost[0])
+        tensors = (piece for piece in tensors if piece[:2] not in lost[1])
     return chain(
-        ((chunk.TABL, piece) for piece in pieces(table.nbytes for table in manifest.tables)),
-        ((chunk.TENS, piece) for piece in pieces(manifest.carried)),
+        ((chunk.TABL, piece) for piece in tables), ((chunk.TENS, piece) for piece in tensors)
     )

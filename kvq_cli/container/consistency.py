@@ -13,6 +13,8 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from kvq_cli import digest, jsontext
 from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part, Rows, TensorEntry
+from kvq_cli.container.partial import Partial
+from kvq_cli.container.records import PIECE
 from kvq_cli.contract.kv_profile import KvCompressionProfileV1
 from kvq_cli.contract.shape import SCHEMA, KvTensorShapeV1
 from kvq_cli.errors import ContainerError, DigestError
@@ -31,6 +33,8 @@ def check_manifest(manifest: Manifest) -> None:
     _check_tensors(manifest)
     if (manifest.continues is None) != (manifest.token_offset == 0):
         _refuse("a segment continues something and begins behind its tokens")
+    if manifest.partial is not None:
+        _check_partial(manifest, manifest.partial)
     for part in manifest.parts:
         for role in part.roles:
             _check_shape(part, role)
@@ -63,6 +67,18 @@ def _check_files(manifest: Manifest) -> None:
         _refuse("tensors are not in order of their files")
     if manifest.files and any(manifest.files[number].digest for number in set(numbers)):
         _refuse("a tensor of a file that holds none")
+
+
+def _check_partial(manifest: Manifest, partial: Partial) -> None:
+    """What is lost was once there."""
+    if any(number >= manifest.sources for number in partial.files):
+        _refuse("a lost file that is not there")
+    if any(number >= len(manifest.tables) for number in partial.tables):
+        _refuse("a lost table that is not there")
+    sizes = dict(enumerate(manifest.carried))
+    for number, at in partial.tensors:
+        if at < 0 or at % PIECE or at >= sizes.get(number, 0):
+            _refuse("a lost piece of a tensor that is not there")
 
 
 def _check_heads(manifest: Manifest, heads: Heads) -> None:

@@ -7,19 +7,34 @@ Pages are fed one by one, as they are written or read; only the layer at hand is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeAlias
 
 from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import ContainerError
+from kvq_cli.record import record
 from kvq_cli.words import PageSpec, Reason, Role
 
 Group: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
 
 
+@record
+class Gap:
+    """Rows that no page holds."""
+
+    role: Role
+    batch: int
+    layer: int
+    heads: tuple[int, ...]
+    start: int
+    stop: int
+
+
 class Coverage:
-    """What of the promised cache the pages so far have covered."""
+    """What of the promised cache the pages so far have covered; a partial one has gaps."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -29,6 +44,8 @@ class Coverage:
         self._group: Group | None = None
         self._reached: list[int] = []
         self._last = (0, 0)
+        self._partial = manifest.partial is not None
+        self.gaps: list[Gap] = []
         self.pages = 0
 
     def spec(self, record: PageRecord) -> PageSpec:
@@ -58,20 +75,21 @@ class Coverage:
         self.follow(record)
 
     def follow(self, record: PageRecord) -> None:
-        """Take the next page, which `spec` has taken before."""
+        """Take the next page, which `spec` has taken before; a refused one changes nothing."""
         key = record.key
         group = (key.role, key.batch, key.layer)
-        if group != self._group:
-            self._close()
-            self._group = next(self._groups, None)
-            if group != self._group:
-                raise ContainerError("E304", f"page out of order: {_name(record)}")
-            self._reached = [0] * self._parts[key.layer].kv_heads
-        elif (key.start, key.head_set) <= self._last:
+        if self._group == group and (key.start, key.head_set) <= self._last:
             raise ContainerError("E304", f"page out of order: {_name(record)}")
-        for head in self._manifest.head_sets[key.head_set]:
-            if self._reached[head] != key.start:
+        if self._group != group:
+            self._enter(group, record)
+        heads = self._manifest.head_sets[key.head_set]
+        for head in heads:
+            reached = self._reached[head]
+            if reached > key.start or (reached < key.start and not self._partial):
                 raise ContainerError("E304", f"head {head} is not covered once: {_name(record)}")
+        if self._partial:
+            self._lack(heads, key.start)
+        for head in heads:
             self._reached[head] = key.stop
         self._last = (key.start, key.head_set)
         self.pages += 1
@@ -79,19 +97,50 @@ class Coverage:
     def finish(self) -> None:
         """ContainerError unless everything that the header promised was there."""
         self._close()
-        missing = next(self._groups, None)
-        if missing is not None:
-            role, batch, layer = missing
-            raise ContainerError("E304", f"no {role.word} pages of batch {batch}, layer {layer}")
+        for role, batch, layer in self._groups:
+            if not self._partial:
+                name = f"no {role.word} pages of batch {batch}, layer {layer}"
+                raise ContainerError("E304", name)
+            self._begin((role, batch, layer))
+            self._close()
+
+    def _enter(self, group: Group, record: PageRecord) -> None:
+        """Go on to the group of a page, which is the next one unless some are lost."""
+        if self._group is not None and group < self._group:
+            raise ContainerError("E304", f"page out of order: {_name(record)}")
+        self._close()
+        for each in self._groups:
+            self._begin(each)
+            if each == group:
+                return
+            if not self._partial:
+                break
+            self._close()
+        raise ContainerError("E304", f"page out of order: {_name(record)}")
+
+    def _begin(self, group: Group) -> None:
+        self._group = group
+        self._reached = [0] * self._parts[group[2]].kv_heads
 
     def _close(self) -> None:
         if self._group is None:
             return
         role, batch, layer = self._group
-        if any(reached != self._parts[layer].tokens for reached in self._reached):
+        part = self._parts[layer]
+        if self._partial:
+            self._lack(range(part.kv_heads), part.tokens)
+        elif any(reached != part.tokens for reached in self._reached):
             raise ContainerError(
                 "E304", f"{role.word} pages of batch {batch}, layer {layer} leave tokens out"
             )
+
+    def _lack(self, heads: Iterable[int], stop: int) -> None:
+        """The tokens before `stop` that are not there of these heads are a gap."""
+        assert self._group is not None
+        behind = sorted((self._reached[head], head) for head in heads)
+        for start, group in groupby(behind, key=itemgetter(0)):
+            if start < stop:
+                self.gaps.append(Gap(*self._group, tuple(head for _, head in group), start, stop))
 
     def _promised(self) -> Iterator[Group]:
         most = max((part.batch for part in self._manifest.parts), default=0)

@@ -19,6 +19,7 @@ from kvq_cli.container.manifest import (
     Part,
     RoleShape,
 )
+from kvq_cli.container.partial import read_partial
 from kvq_cli.container.preamble import MAX_HEADER
 from kvq_cli.container.tensors import read_digest, read_files, read_tensor
 from kvq_cli.contract.fields import U64, Fields
@@ -31,13 +32,13 @@ MAX_TABLE_AXES: Final = 4
 MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
 
 
-def read_manifest(raw: bytes, alignment: int) -> Manifest:
+def read_manifest(raw: bytes, alignment: int, *, partial: bool) -> Manifest:
     """The manifest of a header whose digest held; ContainerError where it is outside the spec."""
     try:
         value = jsontext.loads(raw, limit=MAX_HEADER)
         if jsontext.canonical(value).encode() != raw:
             raise ContainerError("E304", "header JSON is not canonical", 64)
-        manifest = _manifest(Fields(value))
+        manifest = _manifest(Fields(value), partial=partial)
     except ProfileError as error:
         raise ContainerError("E304", f"header {error}", 64) from error
     if manifest.alignment != alignment:
@@ -45,7 +46,7 @@ def read_manifest(raw: bytes, alignment: int) -> Manifest:
     return manifest
 
 
-def _manifest(header: Fields) -> Manifest:
+def _manifest(header: Fields, *, partial: bool) -> Manifest:
     content, storage = header.object("content"), header.object("storage")
     header.done()
     content.exactly("schema", SCHEMA)
@@ -64,6 +65,7 @@ def _manifest(header: Fields) -> Manifest:
         probe=content.text("probe"),
         queries_digest=read_digest(content, "queries_digest"),
         calibration_digest=read_digest(content, "calibration_digest"),
+        partial=read_partial(content.object("partial")) if partial else None,
         alignment=storage.integer("alignment", 64, 1 << 21),
         entropy=storage.text("entropy"),
         level=storage.integer("level", 0, 22),

@@ -25,6 +25,7 @@ LEAF_ENTRY: Final = struct.Struct("<QQQII32s")
 LEAF: Final = 0
 ROOT: Final = 1
 LEAF_PAGES: Final = 4096
+NO_DIGEST: Final = bytes(32)  # of a source that nobody knows any more, in a partial container
 
 
 @record

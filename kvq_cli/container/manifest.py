@@ -13,6 +13,7 @@ from dataclasses import field
 from typing import Any, Final
 
 from kvq_cli import digest, jsontext
+from kvq_cli.container.partial import Partial
 from kvq_cli.record import record
 from kvq_cli.words import DType, Role, TableSpec
 
@@ -159,6 +160,7 @@ class Manifest:
     probe: str = "none"
     queries_digest: str | None = None
     calibration_digest: str | None = None
+    partial: Partial | None = None
     _by_layer: dict[int, Part] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -204,6 +206,7 @@ class Manifest:
             "probe": self.probe,
             "queries_digest": self.queries_digest,
             "calibration_digest": self.calibration_digest,
+            **({"partial": self.partial.to_json()} if self.partial else {}),
         }
 
     def storage(self) -> dict[str, Any]:

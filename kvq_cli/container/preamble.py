@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from kvq_cli.container.partial import FEATURE as PARTIAL
 from kvq_cli.digest import tagged
 from kvq_cli.errors import ContainerError, DigestError
 from kvq_cli.record import record
@@ -33,6 +34,7 @@ class Preamble:
     header_length: int
     alignment: int
     digest: bytes
+    partial: bool
 
     @property
     def first_chunk(self) -> int:
@@ -44,14 +46,14 @@ def padded(length: int, alignment: int) -> int:
     return (length + alignment - 1) & -alignment
 
 
-def frame_preamble(header: bytes, alignment: int) -> tuple[bytes, bytes]:
+def frame_preamble(header: bytes, alignment: int, *, partial: bool) -> tuple[bytes, bytes]:
     """The preamble of a header, and the header digest."""
     if len(header) > MAX_HEADER:
         raise ContainerError(
             "E306", f"header JSON of {len(header)} bytes, at most {MAX_HEADER} fit a container"
         )
-    log2 = alignment.bit_length() - 1
-    fields = FIELDS.pack(MAGIC, MAJOR, MINOR, 0, 0, len(header), log2, bytes(7))
+    log2, features = alignment.bit_length() - 1, PARTIAL if partial else 0
+    fields = FIELDS.pack(MAGIC, MAJOR, MINOR, features, 0, len(header), log2, bytes(7))
     digest = header_digest(fields, header)
     return fields + digest, digest
 
@@ -70,12 +72,12 @@ def read_preamble(raw: bytes) -> Preamble:
     # Version before digest: another major version may put the digest elsewhere.
     if major != MAJOR:
         raise ContainerError("E305", f"container version {major}; this kvq reads {MAJOR}", 8)
-    if incompatible:
-        bit = incompatible.bit_length() - 1
+    if unknown := incompatible & ~PARTIAL:
+        bit = unknown.bit_length() - 1
         raise ContainerError("E305", f"incompatible feature bit {bit} is unknown to this kvq", 12)
     if not 2 <= length <= MAX_HEADER or not 6 <= log2 <= 21 or zero != bytes(7):
         raise ContainerError("E304", "preamble holds a value outside the spec", 20)
-    return Preamble(length, 1 << log2, raw[32:64])
+    return Preamble(length, 1 << log2, raw[32:64], bool(incompatible & PARTIAL))
 
 
 def check_header(raw: bytes, preamble: Preamble, header: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Self
 from kvq_cli.container import chunk, index, preamble
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.consistency import check_manifest
-from kvq_cli.container.coverage import Coverage
+from kvq_cli.container.coverage import Coverage, Gap
 from kvq_cli.container.footer import SIZE as FOOTER_SIZE
 from kvq_cli.container.footer import Footer, read_footer
 from kvq_cli.container.header import read_manifest
@@ -39,7 +39,8 @@ class Chunk:
 class Reader:
     """One container. Opening it reads and checks preamble and header."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, *, damaged: bool = False) -> None:
+        """Of one that may be `damaged`, padding is not looked at."""
         self.source = source
         raw = source.read(0, preamble.SIZE)
         start = preamble.read_preamble(raw)
@@ -48,7 +49,7 @@ class Reader:
             raise ContainerError("E302", "file ends inside the header", preamble.SIZE + len(header))
         preamble.check_header(raw, start, header)
         self.digest = start.digest
-        self.manifest: Manifest = read_manifest(header, start.alignment)
+        self.manifest: Manifest = read_manifest(header, start.alignment, partial=start.partial)
         try:
             check_manifest(self.manifest)
         except ProfileError as error:
@@ -56,7 +57,8 @@ class Reader:
         self.header_size = preamble.SIZE + start.header_length
         self.first_chunk = start.first_chunk
         self.alignment = start.alignment
-        self._check_zero(source.read(self.header_size, self.first_chunk - self.header_size))
+        if not damaged:
+            self._check_zero(source.read(self.header_size, self.first_chunk - self.header_size))
         self._forward = Forward(source, self.first_chunk)
 
     def walk(self) -> Iterator[Chunk]:
@@ -113,8 +115,18 @@ class Reader:
 
         An index that names pages which the header lacks, or leaves some out, is refused.
         """
-        end = self.footer()
+        yield from self._covered(Coverage(self.manifest))
+
+    def gaps(self) -> list[Gap]:
+        """The rows that a partial container lacks, from its index."""
         coverage = Coverage(self.manifest)
+        if self.manifest.partial is not None:
+            for _ in self._covered(coverage):
+                pass
+        return coverage.gaps
+
+    def _covered(self, coverage: Coverage) -> Iterator[index.PageEntry]:
+        end = self.footer()
         root = self.chunk_at(end.index_offset)
         if end.chunks != root.header.sequence + 1:
             raise ContainerError("E304", "footer and index differ", end.index_offset)

@@ -28,7 +28,9 @@ class Writer:
 
     def __init__(self, manifest: Manifest, write: Callable[..., object]) -> None:
         header = manifest.to_bytes()
-        start, self._header_digest = preamble.frame_preamble(header, manifest.alignment)
+        start, self._header_digest = preamble.frame_preamble(
+            header, manifest.alignment, partial=manifest.partial is not None
+        )
         self._write = write
         self._alignment = manifest.alignment
         self._coverage = Coverage(manifest)

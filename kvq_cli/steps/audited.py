@@ -17,6 +17,7 @@ from kvq_cli.capture.files import Files
 from kvq_cli.container import chunk, index
 from kvq_cli.container.audit import Audit
 from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.coverage import Gap
 from kvq_cli.container.footer import Footer
 from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord, read_page_record, read_piece_record
@@ -47,6 +48,9 @@ class Visitor:
 
     def quality(self, told: Quality) -> None:
         """What the container says of its quality; likewise."""
+
+    def missing(self, gaps: Sequence[Gap]) -> None:
+        """The rows that a partial container lacks; at the end."""
 
 
 class _Seen(NamedTuple):
@@ -146,6 +150,7 @@ def _audit(reader: Reader, seen: Iterator[_Seen], visitor: Visitor, *, content: 
         visitor.took(each.header, each.found)
     end = reader.footer_after(last)
     audit.finish(end, content=content)
+    visitor.missing(audit.gaps)
     return end
 
 

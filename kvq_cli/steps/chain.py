@@ -54,7 +54,10 @@ def read_link(path: str | Path) -> Link:
         raise UsageError("E101", "--continues needs a file: the end of a pipe comes last")
     with ByteSource.open(Path(path)) as source:
         reader = Reader(source)
-        return Link(Path(path), reader.manifest, text(reader.footer().content_root))
+        root = text(reader.footer().content_root)
+        # What a segment continues is the whole container, of which this may be what was left.
+        partial = reader.manifest.partial
+        return Link(Path(path), reader.manifest, (partial and partial.content_root) or root)
 
 
 def read_chain(paths: Sequence[str | Path]) -> list[Link]:

@@ -15,7 +15,7 @@ from kvq_cli.capture.files import Files
 from kvq_cli.capture.slab import Slab, read_rows
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
-from kvq_cli.container.index import read_leaf
+from kvq_cli.container.index import NO_DIGEST, read_leaf
 from kvq_cli.digest import plain
 from kvq_cli.errors import DigestError
 from kvq_cli.planes import raw_bytes
@@ -44,7 +44,9 @@ class Comparison(Visitor):
 
     def begin(self, opener: PageOpener, files: Files) -> Comparison:
         self._opener = opener
-        if self._capture is not None and _told(files) != _told(self._capture.files):
+        if self._capture is None or opener.lost.files:
+            return self
+        if _told(files) != _told(self._capture.files):
             self._differs("names, order or metadata of files or tensors are not the capture's")
         return self
 
@@ -90,8 +92,9 @@ class Comparison(Visitor):
         if not any(digest is not None for digest in digests):
             return
         _, entries = read_leaf(payload, offset)
+        unknown = NO_DIGEST if self._opener.manifest.partial else None
         for entry, digest in zip(entries, digests, strict=True):
-            if digest is not None and digest != entry.source_digest:
+            if digest is not None and entry.source_digest not in (digest, unknown):
                 if self._capture is None:
                     raise DigestError("source digest does not hold", entry.offset)
                 key = entry.record.key

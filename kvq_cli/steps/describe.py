@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from kvq_cli.container.index import PageEntry
+from kvq_cli.container.index import NO_DIGEST, PageEntry
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.preamble import MAGIC
 from kvq_cli.container.reader import Reader
@@ -100,6 +100,7 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "identity": manifest.identity,
             "token_offset": manifest.token_offset,
             "continues": manifest.continues,
+            "partial": _partial(reader),
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
             "codecs": list(manifest.codecs),
@@ -113,6 +114,22 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
                 else {}
             ),
         }
+
+
+def _partial(reader: Reader) -> dict[str, Any] | None:
+    """What a partial container was, and what it lacks."""
+    manifest = reader.manifest
+    if manifest.partial is None:
+        return None
+    from kvq_cli.steps.lost import lost_of
+
+    told = manifest.partial
+    return {
+        "header_digest": told.header_digest,
+        "content_root": told.content_root,
+        "lost": lost_of(manifest, reader.gaps()).to_json(),
+        "unknown_sources": sum(each.source_digest == NO_DIGEST for each in reader.entries()),
+    }
 
 
 def _reasons(entries: Any) -> dict[str, int]:

@@ -20,6 +20,7 @@ from kvq_cli.errors import ContainerError, DigestError
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.planes import read_only
 from kvq_cli.steps.pages import OpenedPiece, PageOpener
+from kvq_cli.steps.promised import lost_file
 from kvq_cli.words import TableSpec
 
 
@@ -33,6 +34,9 @@ def load_front(
     heads: list[OpenedPiece | Chunk] = []
     found: list[File] = []
     for number in range(opener.manifest.sources):
+        if number in opener.lost.files:
+            found.append(lost_file(opener.manifest, number))
+            continue
         each = next(chunks)
         if each.header.type != chunk.HEAD:
             raise ContainerError("E304", "HEAD chunks come first, one a file", each.header.offset)
@@ -42,8 +46,8 @@ def load_front(
 
 
 def _load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiece | Chunk]:
-    tables = opener.manifest.tables
-    whole = [bytearray(table.nbytes) for table in tables]
+    tables, lost = opener.manifest.tables, opener.lost.tables
+    whole = [bytearray(0 if at in lost else table.nbytes) for at, table in enumerate(tables)]
     taken: list[OpenedPiece | Chunk] = []
     for number, at, size in pieces(map(len, whole)):
         each = next(chunks)
@@ -59,15 +63,17 @@ def _load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiec
             raise ContainerError("E304", found, each.header.offset)
         whole[number][at : at + size] = piece.data
         taken.append(piece)
-    opener.use(_checked(tables, whole))
+    there = zip(tables, whole, strict=True)
+    opener.use(checked_tables([pair for at, pair in enumerate(there) if at not in lost]))
     return taken
 
 
-def _checked(tables: Sequence[TableSpec], whole: Sequence[bytearray]) -> Tables:
-    for table, data in zip(tables, whole, strict=True):
+def checked_tables(held: Sequence[tuple[TableSpec, bytearray]]) -> Tables:
+    """Tables for codecs; DigestError unless each is the one that it should be."""
+    for table, data in held:
         if text(plain(data)) != table.digest:
             raise DigestError(f"digest of a table does not hold: {table.digest}")
     return {
         table.digest: read_only(np.frombuffer(data, table.dtype).reshape(table.shape))
-        for table, data in zip(tables, whole, strict=True)
+        for table, data in held
     }

@@ -39,6 +39,24 @@ def open_reader(path: Path) -> Iterator[Reader]:
 
 
 @contextmanager
+def damaged_reader(path: Path, target: Path) -> Iterator[Reader]:
+    """A reader of what may be damaged, that goes back and forth; a pipe is spooled."""
+    with ExitStack() as stack:
+        source = stack.enter_context(byte_source(path))
+        if not source.seekable:
+            source = ByteSource(stack.enter_context(_spooled(target)), STDIN, owned=False)
+        yield Reader(source, damaged=True)
+
+
+@contextmanager
+def _spooled(target: Path) -> Iterator[int]:
+    """Standard input as a file beside the target."""
+    with spool(target) as fd:
+        _fill(Output(fd, "spool", seekable=True))
+        yield fd
+
+
+@contextmanager
 def capture_input(
     path: Path | Capture,
     layout: str | None = None,
@@ -96,8 +114,7 @@ def source_input(path: Path, target: Path = STDOUT) -> Iterator[Source]:
             return
         fd = 0
         if not stat.S_ISREG(os.fstat(0).st_mode):
-            fd = stack.enter_context(spool(target))
-            _fill(Output(fd, "spool", seekable=True))
+            fd = stack.enter_context(_spooled(target))
         yield stack.enter_context(Source(fd, STDIN))
 
 
@@ -106,6 +123,13 @@ def default_target(path: Path) -> Path:
         return STDOUT
     whole = path if path.name else path.resolve()
     return whole.with_name(whole.name + SUFFIX)
+
+
+def default_recovered(path: Path) -> Path:
+    """Beside the container, with .recovered before .kvq."""
+    if path == STDOUT:
+        return STDOUT
+    return path.with_name(f"{path.name.removesuffix(SUFFIX)}.recovered{SUFFIX}")
 
 
 def default_restored(path: Path) -> Path:

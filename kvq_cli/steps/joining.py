@@ -22,6 +22,7 @@ from kvq_cli.errors import KvqError
 from kvq_cli.steps.beside import SOURCE
 from kvq_cli.steps.chain import read_chain, read_link, starts, whole_manifest
 from kvq_cli.steps.inputs import open_reader
+from kvq_cli.steps.lost import Fill, Lost
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import Placed
 from kvq_cli.steps.restore import Placer
@@ -61,12 +62,19 @@ class Joining:
     """What is restored, and where it goes."""
 
     def __init__(
-        self, manifests: Sequence[Manifest], selection: Selection, layout: str, dtype: DType | None
+        self,
+        manifests: Sequence[Manifest],
+        selection: Selection,
+        layout: str,
+        dtype: DType | None,
+        fill: Fill | None = None,
     ) -> None:
         self._alone = len(manifests) == 1
         self.manifest = manifests[0] if self._alone else whole_manifest(manifests)
         self._starts = starts(manifests)
         self.selection, self._layout, self._dtype = selection, layout, dtype
+        self._fill = fill
+        self._placers: list[Placer] = []
         self._placed: tuple[Sink, Target] | None = None
 
     @property
@@ -87,9 +95,17 @@ class Joining:
             sink, target = self._placed
             before = self._starts[at]
             cuts = self.selection, self._dtype
-            return Placer(sink, opener, target, cuts, placed.wrote, (self.manifest, before))
+            whole = self.manifest, before
+            placer = Placer(sink, opener, target, cuts, placed.wrote, whole, self._fill)
+            self._placers.append(placer)
+            return placer
 
         return begun
+
+    @property
+    def lost(self) -> list[Lost]:
+        """What partial containers lack of what was restored."""
+        return [placer.lost for placer in self._placers if placer.lost]
 
     def _target(self, files: Files) -> Target:
         whole = self._alone and not self.selection.cuts

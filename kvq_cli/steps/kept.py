@@ -39,6 +39,7 @@ from kvq_cli.steps.work import Progress, workers
 UNKEPT: Final = "E806"
 NO_QUERIES: Final = "attention was not measured again: its queries lie in a file, see --queries"
 PIPE: Final = "nothing was measured again: a container from a pipe is read once"
+PARTLY: Final = "no budget was looked at: a partial container lacks what it was measured over"
 SEGMENT: Final = "attention was not measured again: it looks at what the segment continues, too"
 OTHERS: Final = "attention was measured with other queries than at compression"
 
@@ -53,6 +54,8 @@ def held_to_budgets(
     progress: Progress,
 ) -> tuple[Found, list[Broken], list[str]]:
     """The worst of each bound, the bounds that are not kept, and what somebody should know."""
+    if reader.manifest.partial is not None:
+        return {}, [], [PARTLY] if recorded_bounds(reader.manifest) or further else []
     bounds = recorded_bounds(reader.manifest)
     told, worst = compared.told or ({}, {})
     notes: list[str] = []

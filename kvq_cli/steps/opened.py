@@ -22,8 +22,9 @@ from kvq_cli.container.manifest import Manifest, Part
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
-from kvq_cli.errors import UsageError
+from kvq_cli.errors import ExpectationError, UsageError
 from kvq_cli.steps.identity import check_identity, check_keys
+from kvq_cli.steps.lost import PARTIAL
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.restore import open_front, page_of
 from kvq_cli.words import DType, Role
@@ -109,6 +110,7 @@ class Container:
         target = dtype or shape.dtype
         size = (len(asked_heads), len(asked_tokens), shape.head_dim)
         out: NDArray[Any] = np.empty(size, target.bits)
+        left = len(asked_heads) * len(asked_tokens)
         order = np.argsort(asked_tokens, kind="stable")
         ascending = [asked_tokens[at] for at in order]
         for entry in self._pages[role, batch, layer]:
@@ -124,6 +126,10 @@ class Container:
                 stack, places, [token - key.start for token in ascending[first:last]], target
             )
             out[np.ix_(np.asarray(wanted), order[first:last])] = rows
+            left -= len(wanted) * (last - first)
+        if left:
+            what = f"{left} of the asked rows are lost: the container is partial"
+            raise ExpectationError(PARTIAL, what)
         return out if dtype in (None, DType.BF16) else out.view(f"<f{target.size}")
 
     def page_places(

@@ -22,6 +22,7 @@ from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Table
 from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.interleave import together, width
+from kvq_cli.container.partial import Partial
 from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, SOURCE_RECORD, Chunk, Reader
 from kvq_cli.container.records import (
     PIECE,
@@ -40,6 +41,7 @@ from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
 MAX_HEAD: Final = 1 << 24
+NOTHING: Final = Partial("", None)  # that is lost
 STACK: Final = 1 << 20  # bytes of pages, decoded, up to which one call costs less than several
 
 
@@ -101,6 +103,7 @@ class PageOpener:
         self.reader = reader
         self.manifest = reader.manifest
         self.codecs = container_codecs(reader.manifest)
+        self.lost = reader.manifest.partial or NOTHING
         self._coverage = Coverage(reader.manifest)
         self._bench = Bench()
         self._kinds: dict[tuple[int, PageSpec], Kind] = {}
@@ -204,6 +207,9 @@ class PageOpener:
         return self._kinds.setdefault((codec, spec), found)
 
     def _layout(self, codec: int, spec: PageSpec) -> Layout:
+        lost = {self.manifest.tables[number] for number in self.lost.tables}
+        if not lost.isdisjoint(self.codecs[codec].tables()):
+            raise ContainerError("E304", "page of a codec whose table is lost")
         try:
             return self.codecs[codec].layout(spec)
         except CodecError as error:

@@ -11,6 +11,7 @@ from itertools import chain
 from kvq_cli.capture.binding import Binding
 from kvq_cli.capture.files import File
 from kvq_cli.capture.header import Tensor, parse_header
+from kvq_cli.capture.writer import new_header
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json
 from kvq_cli.container.manifest import FileEntry, Manifest, Rows
@@ -38,6 +39,16 @@ def source_file(manifest: Manifest, number: int, raw: bytes) -> File:
     if len(header.raw) != len(raw):
         raise ContainerError("E304", "source header is shorter than its chunk")
     return File(name, raw, header)
+
+
+def lost_file(manifest: Manifest, number: int) -> File:
+    """In place of a file whose HEAD chunk is lost: a new header, or nothing without tensors."""
+    entry = manifest.files[number] if manifest.files else FileEntry("", None)
+    if entry.digest is not None:
+        return File(entry.name, b"", None)
+    mine = [tensor for tensor in manifest.tensors if tensor.file == number]
+    header = new_header([(each.name, each.dtype, each.shape) for each in mine], {})
+    return File(entry.name or None, header.raw, header)
 
 
 def binding_of(rows: Rows, tensor: Tensor) -> Binding:

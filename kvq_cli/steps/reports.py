@@ -17,6 +17,7 @@ from kvq_cli.container.manifest import Manifest
 from kvq_cli.digest import text
 from kvq_cli.record import record
 from kvq_cli.steps.encode import EncodedPage
+from kvq_cli.steps.lost import Lost
 from kvq_cli.steps.plan import Plan
 from kvq_cli.words import Reason
 
@@ -74,6 +75,25 @@ class DecompressReport(Report):
     containers: int
     file_bytes: int
     output_bytes: int
+    fill: str | None  # what stands for rows that partial containers lack
+    lost: list[dict[str, Any]]  # and what these are, of each such container
+
+
+@record
+class RecoverReport(Report):
+    path: str
+    output: str
+    complete: bool  # nothing is lost
+    pages: int
+    file_bytes: int  # of the damaged container
+    output_bytes: int
+    row_bytes: int  # of keys and values, in their own dtypes, and of those how many are lost
+    lost_row_bytes: int
+    unknown_sources: int  # pages whose source digest is lost
+    content_root: str
+    file_root: str
+    lost: dict[str, Any]
+    broken: tuple[dict[str, str], ...]
 
 
 @record
@@ -169,7 +189,12 @@ def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer
 
 
 def decompress_report(
-    path: Path, out: Path, ends: Sequence[Footer], output_bytes: int
+    path: Path,
+    out: Path,
+    ends: Sequence[Footer],
+    output_bytes: int,
+    fill: str | None,
+    lost: Sequence[Lost],
 ) -> DecompressReport:
     """Of a chain, all bytes, and the root of the last container, which names the chain."""
     return DecompressReport(
@@ -179,6 +204,8 @@ def decompress_report(
         containers=len(ends),
         file_bytes=sum(end.file_length for end in ends),
         output_bytes=output_bytes,
+        fill=fill if lost else None,
+        lost=[each.to_json() for each in lost],
     )
 
 

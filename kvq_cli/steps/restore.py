@@ -16,6 +16,7 @@ from kvq_cli.capture.files import Files
 from kvq_cli.capture.sink import Sink
 from kvq_cli.capture.slab import Block, write_blocks
 from kvq_cli.container.chunk import ChunkHeader
+from kvq_cli.container.coverage import Gap
 from kvq_cli.container.index import PageEntry
 from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.reader import Reader
@@ -23,6 +24,7 @@ from kvq_cli.errors import DigestError
 from kvq_cli.record import record
 from kvq_cli.steps.audited import BATCH, Visitor
 from kvq_cli.steps.front import load_front
+from kvq_cli.steps.lost import Fill, Lost, lost_of, nan_blocks
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.select import Selection, inside
 from kvq_cli.steps.target import Target
@@ -52,9 +54,15 @@ class Placer(Visitor):
         cuts: tuple[Selection, DType | None],
         wrote: Callable[[int], None],
         whole: tuple[Manifest, Mapping[int, int]],
+        fill: Fill | None = None,
     ) -> None:
-        """`whole` is what all rows together are, and of each layer how many come before these."""
+        """`whole` is what all rows together are, and of each layer how many come before these.
+
+        `fill` stands for rows that a partial container lacks; without it they are refused.
+        """
         manifest, self._before = whole
+        self._fill = fill
+        self.lost = Lost()
         selection, dtype = cuts
         self._sink = sink
         self.wrote = wrote  # told of bytes placed, on the story's own thread
@@ -133,6 +141,33 @@ class Placer(Visitor):
     def took(self, _: ChunkHeader, found: Any) -> None:
         self.wrote(found or 0)
 
+    def missing(self, gaps: Sequence[Gap]) -> None:
+        """Fill what is wanted and lost; new files hold zeros where nothing was written."""
+        wanted = [(gap, cut) for gap in gaps if (cut := self._gap(gap)) is not None]
+        lost = lost_of(self._opener.manifest, [gap for gap, _ in wanted])
+        pieces = zip(lost.tensors, self._opener.lost.tensors, strict=True)
+        self.lost = Lost(
+            rows=lost.rows,
+            files=lost.files if self._target.source else (),
+            tensors=tuple(each for each, (at, _) in pieces if at in self._target.tensors),
+        )
+        if self._fill is None:
+            self.lost.refuse()
+        for gap, cut in wanted if self._fill is Fill.NAN else ():
+            slab = self._target.slabs[gap.role, gap.batch, gap.layer]
+            for block in nan_blocks(slab, cut.target_heads, cut.start, cut.stop):
+                write_blocks(self._sink, [block])
+
+    def _gap(self, gap: Gap) -> Cut | None:
+        """What of a gap is wanted."""
+        if (gap.role, gap.batch, gap.layer) not in self._target.slabs:
+            return None
+        heads, tokens = self._wanted[gap.layer]
+        targets = [heads.index(head) for head in gap.heads if head in heads]
+        before = self._before[gap.layer]
+        start, stop = inside(tokens, gap.start + before, gap.stop + before)
+        return Cut((), (), targets, start, stop) if targets and start < stop else None
+
 
 def restore_by_index(
     reader: Reader, opener: PageOpener, pool: Executor | None, placer: Placer
@@ -143,6 +178,7 @@ def restore_by_index(
         return sum(sum(placer.pages(page_of(reader, opener, entry))) for entry in entries)
 
     wanted = (entry for entry in reader.entries() if placer.cut(entry.record.key) is not None)
+    placer.missing(reader.gaps())
     for count in in_order(pool, place, in_batches(wanted, lambda entry: entry.stored, BATCH)):
         placer.wrote(count)
 

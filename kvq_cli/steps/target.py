@@ -46,11 +46,13 @@ class Target:
     slabs: Mapping[tuple[Role, int, int], Slab]  # by role, batch entry, layer of the source
     tensors: Mapping[int, int]  # offset of each tensor that is not stored as pages
     extras: tuple[tuple[int, bytes], ...] = ()  # offsets, and what is written there
+    source: bool = False  # these are the original files
 
 
 def source_target(manifest: Manifest, files: Files) -> Target:
     """The original files."""
-    numbered = list(enumerate(zip(files.tensors, manifest.tensors, strict=True)))
+    found = [files.tensor(each.name, files.files[each.file].name) for each in manifest.tensors]
+    numbered = list(enumerate(zip(found, manifest.tensors, strict=True)))
     bindings = [
         binding_of(entry.rows, tensor) for _, (tensor, entry) in numbered if entry.rows is not None
     ]
@@ -58,6 +60,7 @@ def source_target(manifest: Manifest, files: Files) -> Target:
         files=files,
         slabs=joined(files, bindings),
         tensors={at: tensor.start for at, (tensor, entry) in numbered if entry.rows is None},
+        source=True,
     )
 
 

@@ -17,8 +17,8 @@ PAGE = (ROOT / "formats" / "report.md").read_text(encoding="utf-8")
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 CAPTURE = "ragged-3-layers-bf16.safetensors"
 
-# Command line, exit code. %c is a capture, %k a container of it, %d a damaged one, %q a
-# safetensors file without keys, %p a profile.
+# Command line, exit code. %c is a capture, %k a container of it, %d a damaged one, %r what is
+# left of that, %q a safetensors file without keys, %p a profile.
 CALLS = [
     ("compress %c -o new.kvq", 0),
     ("compress %c %q missing -o folder/", 6),
@@ -45,6 +45,12 @@ CALLS = [
     ("inspect %k %c %p %q", 0),
     ("inspect %k %c %q --pages --tensors", 0),
     ("inspect %k %d missing.kvq", 6),
+    ("recover %k -o new.kvq", 0),
+    ("recover %d -o new.kvq", 1),
+    ("recover %k %d %q missing.kvq -o folder/", 6),
+    ("inspect %r", 0),
+    ("verify %r", 1),
+    ("decompress %r --partial nan -o new.safetensors", 0),
     ("profile list", 0),
     ("profile check int8 %p", 0),
     ("profile check int8 %c missing.json", 6),
@@ -71,6 +77,7 @@ def folder(tmp_path_factory):
     (folder / "d.kvq").write_bytes(
         whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     )
+    run(folder, "recover d.kvq -o r.kvq")
     return folder
 
 
@@ -82,6 +89,7 @@ def run(folder, line):
         "%q": "q.safetensors",
         "%p": "p.json",
         "%b": "b.json",
+        "%r": "r.kvq",
     }
     words = [names.get(word, word) for word in line.split()]
     kept = {key: text for key, text in os.environ.items() if not key.startswith("KVQ_")}

@@ -62,7 +62,7 @@ def tagged(tag: str, *parts: bytes) -> bytes:
     return blake3(b"\0".join([tag.encode(), b""]) + b"".join(parts)).digest()
 
 
-def read_header(text: bytes, alignment: int) -> Header:
+def read_header(text: bytes, alignment: int, *, partial: bool = False) -> Header:
     """The header of this text; Refused where a member is not what the spec says."""
     try:
         value = json.loads(text)
@@ -78,7 +78,8 @@ def read_header(text: bytes, alignment: int) -> Header:
     need(storage["entropy"] in ("zstd", "none"), "storage.entropy")
     need(1 <= integer(storage["level"]) <= 22, "storage.level")
     string(storage["writer"])
-    return Header(content, storage, check_content(content))
+    slabs = check_content(content, partial=partial)
+    return Header(content, storage, slabs)
 
 
 def check_depth(value: Any, left: int) -> None:
@@ -113,8 +114,8 @@ def digest_text(value: Any) -> None:
     need(set(value[7:]) <= set("0123456789abcdef"), "not a digest")
 
 
-def check_content(content: Any) -> dict[tuple[int, int], Slab]:
-    members(content, CONTENT)
+def check_content(content: Any, *, partial: bool) -> dict[tuple[int, int], Slab]:
+    members(content, CONTENT + " partial" if partial else CONTENT)
     need(content["schema"] == "kvq_container_v1", "content.schema")
     string(content["layout"])
     need(type(content["identity"]) is dict, "content.identity")
@@ -139,7 +140,28 @@ def check_content(content: Any) -> dict[tuple[int, int], Slab]:
     slabs = check_parts(array(content["parts"]))
     check_files(content["files"])
     check_tensors(array(content["tensors"]), content["files"], slabs)
+    if partial:
+        check_partial(content["partial"], content)
     return slabs
+
+
+def check_partial(partial: Any, content: Any) -> None:
+    members(partial, "header_digest content_root files tables tensors")
+    digest_text(partial["header_digest"])
+    if partial["content_root"] is not None:
+        digest_text(partial["content_root"])
+    counts = {"files": len(content["files"] or [None]), "tables": len(content["tables"])}
+    for name, count in counts.items():
+        numbers = [integer(number, 0, count - 1) for number in array(partial[name])]
+        need(numbers == sorted(set(numbers)), f"{name} that are lost do not ascend")
+    places = []
+    for piece in array(partial["tensors"]):
+        need(len(array(piece)) == 2, "piece of a tensor")
+        tensor = content["tensors"][integer(piece[0], 0, len(content["tensors"]) - 1)]
+        need(tensor["rows"] is None, "piece of a tensor that pages hold")
+        need(integer(piece[1], 0, tensor["nbytes"] - 1) % 2**22 == 0, "offset of a piece")
+        places.append(tuple(piece))
+    need(places == sorted(set(places)), "pieces that are lost do not ascend")
 
 
 def check_files(files: Any) -> None:

@@ -118,13 +118,14 @@ def read_start(data: bytes) -> tuple[Header, bytes, int, int]:
     need(len(data) >= 10 and data[8:10] == b"\1\0", "another major version")
     need(len(data) >= 64, "shorter than a preamble")
     _, incompatible, _, length, log2, zero = struct.unpack("<HIIIB7s", data[10:32])
-    need(incompatible == 0, f"unknown incompatible features {incompatible:#x}")
+    need(incompatible < 2, f"unknown incompatible features {incompatible:#x}")
     need(2 <= length <= 2**20 and 6 <= log2 <= 21 and zero == bytes(7), "preamble field")
     text = data[64 : 64 + length]
     need(len(text) == length, "header is cut off")
     digest = tagged("kvq/v1/header", data[:32], text)
     need(digest == data[32:64], "header digest does not hold")
-    return read_header(text, 1 << log2), digest, 1 << log2, padded(data, 64 + length, 1 << log2)
+    header = read_header(text, 1 << log2, partial=incompatible == 1)
+    return header, digest, 1 << log2, padded(data, 64 + length, 1 << log2)
 
 
 def padded(data: bytes, at: int, alignment: int) -> int:
@@ -168,9 +169,13 @@ class Walk:
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        self.heads: list[bytes] = []
+        self.lost = header.content.get("partial", {"files": [], "tables": [], "tensors": []})
+        self.heads = [b""] * len(sources(header))
+        self.due = [at for at in range(len(self.heads)) if at not in self.lost["files"]]
         tensors = header.content["tensors"]
         self.pieces = {at: bytearray() for at, one in enumerate(tensors) if one["rows"] is None}
+        for at in self.pieces:
+            self.pass_lost(at)
         self.tables = [bytearray() for _ in header.content["tables"]]
         self.pages: list[Page] = []
         self.covered: dict[tuple[int, int, int], list[int]] = {}
@@ -179,9 +184,12 @@ class Walk:
         self.packed_digests: list[bytes] = []
         self.done = False
 
+    @property
+    def partial(self) -> bool:
+        return "partial" in self.header.content
+
     def take(self, chunk: Chunk) -> None:
-        first = chunk.sequence < len(sources(self.header))
-        need((chunk.type == b"HEAD") == first, "HEAD chunks are not the first ones")
+        need((chunk.type == b"HEAD") == bool(self.due), "HEAD chunks are not the first ones")
         steps = {b"HEAD": self.take_head, b"TABL": self.take_table}
         steps |= {b"TENS": self.take_piece, b"PAGE": self.take_page}
         if chunk.type == b"INDX":
@@ -195,11 +203,11 @@ class Walk:
                 check_quality(chunk.payload)
 
     def take_head(self, chunk: Chunk, record: bytes, table: Table) -> None:
-        file = len(self.heads)
+        file = self.due.pop(0)
         need(struct.unpack("<II", record) == (file, 0), "HEAD record")
         need(len(table.packed) == 1 and table.packed[0] <= 8 + 2**23, "HEAD planes")
         (head,) = table.planes()
-        self.heads.append(head)
+        self.heads[file] = head
         digest = sources(self.header)[file]["digest"]
         if digest is not None:
             need(text(head) == digest, "digest of a file does not hold")
@@ -218,10 +226,17 @@ class Walk:
         self.packed_digests.append(table.digest())
 
     def next_table(self) -> int | None:
-        """The first table that is not whole; None if all are."""
+        """The first table that is not whole and not lost; None if there is none."""
         sizes = map(size_of, self.header.content["tables"])
         held = enumerate(zip(self.tables, sizes, strict=True))
-        return next((at for at, (table, size) in held if len(table) < size), None)
+        short = (at for at, (table, size) in held if len(table) < size)
+        return next((at for at in short if at not in self.lost["tables"]), None)
+
+    def pass_lost(self, number: int) -> None:
+        """Zeros where the next pieces of a tensor are lost."""
+        piece, size = self.pieces[number], self.header.content["tensors"][number]["nbytes"]
+        while [number, len(piece)] in self.lost["tensors"]:
+            piece += bytes(min(PIECE, size - len(piece)))
 
     def take_piece(self, chunk: Chunk, record: bytes, table: Table) -> None:
         number, zero, offset = struct.unpack("<IIQ", record)
@@ -235,6 +250,7 @@ class Walk:
         need(table.packed == (size // width,) * width, "TENS planes")
         places = [np.frombuffer(plane, np.uint8) for plane in table.planes()]
         self.pieces[number] += np.stack(places, axis=1).tobytes()
+        self.pass_lost(number)
         self.packed_digests.append(table.digest())
 
     def take_page(self, chunk: Chunk, record: bytes, table: Table) -> None:
@@ -249,6 +265,8 @@ class Walk:
         spec = (len(heads), page.tokens, slab.channels)
         need(np.prod(spec, dtype=object) * WIDTHS[slab.dtype] <= 2**26, "page is too long")
         need(table.packed == decoder.sizes(codec["params"], spec, slab.dtype), "plane sizes")
+        lost = [self.header.content["tables"][at] for at in self.lost["tables"]]
+        need(not any(one in lost for one in tables_of(codec)), "page of a codec without its table")
         arrays = [self.array(one) for one in tables_of(codec)]
         bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes(), *arrays)
         self.packed_digests.append(table.digest())
@@ -280,8 +298,9 @@ class Walk:
         # Pages of a slab ascend by first token, so each head's pages must lie end to end.
         nexts = self.covered.setdefault(order(page)[:3], [0] * slab.heads)
         for head in heads:
-            need(nexts[head] == page.start, "pages overlap, or leave tokens out")
-            nexts[head] += page.tokens
+            need(nexts[head] <= page.start, "pages overlap")
+            need(nexts[head] == page.start or self.partial, "pages leave tokens out")
+            nexts[head] = page.start + page.tokens
         return slab, heads
 
     def take_index(self, chunk: Chunk) -> None:
@@ -300,7 +319,8 @@ class Walk:
         for at, (entry, source) in enumerate(self.waiting):
             need(body[128 * at : 128 * at + 96] == entry, "leaf differs from its pages")
             digest = body[128 * at + 96 : 128 * at + 128]
-            need(source in (b"", digest), "source digest does not hold")
+            known = digest if digest != bytes(32) or not self.partial else b""
+            need(b"" in (source, known) or source == known, "source digest does not hold")
         self.waiting = []
         leaf = struct.pack("<QQQII", chunk.at, chunk.stored, first, count, chunk.sequence)
         self.leaves.append(leaf + chunk.digest)
@@ -309,6 +329,8 @@ class Walk:
         need(self.next_table() is None, "TABL missing")
         for number, piece in self.pieces.items():
             need(len(piece) == self.header.content["tensors"][number]["nbytes"], "TENS missing")
+        if self.partial:
+            return
         slabs = self.header.slabs
         need(len(self.covered) == sum(slab.batch for slab in slabs.values()), "pages missing")
         for (role, _, layer), nexts in self.covered.items():

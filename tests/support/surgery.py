@@ -233,7 +233,7 @@ def footer(body: dict[str, Any], state: State, at: int) -> bytes:
 
 def operate(data: bytes, edits: list[dict[str, Any]]) -> bytes:
     """The container after the edits of a case, as formats/vectors/container/README.md has them."""
-    file_edits = {"flip", "truncate", "append", "insert"}
+    file_edits = {"flip", "truncate", "append", "insert", "remove"}
     inner = [edit for edit in edits if not file_edits & set(edit)]
     if inner:
         body = take_apart(data)
@@ -311,4 +311,6 @@ def alter(data: bytes, edit: dict[str, Any]) -> bytes:
         return data[: edit["truncate"]]
     if "append" in edit:
         return data + bytes.fromhex(edit["append"])
+    if "remove" in edit:
+        return data[: edit["remove"]] + data[edit["remove"] + edit["bytes"] :]
     return data[: edit["insert"]] + bytes.fromhex(edit["hex"]) + data[edit["insert"] :]
