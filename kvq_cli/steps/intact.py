@@ -16,7 +16,7 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from kvq_cli.container import chunk, index
+from kvq_cli.container import chunk, coded, index
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coded import Coded
 from kvq_cli.container.coverage import Coverage
@@ -68,6 +68,7 @@ class Intact:
         self._opener = PageOpener(reader)
         self._tables = [bytearray() for _ in reader.manifest.tables]
         self._order = _Order(Coverage(lenient))
+        self._waiting: list[ChunkHeader] = []  # the first behind the front
         self.lost_tables: tuple[int, ...] = ()
 
     @property
@@ -85,7 +86,6 @@ class Intact:
 
     def _front(self, headers: Iterator[ChunkHeader]) -> Iterator[Found]:
         """All before the first piece of a tensor or page, which waits; then tables are there."""
-        self._waiting: list[ChunkHeader] = []
         for header in headers:
             if header.type not in FRONT and not header.ancillary:
                 if self._holds(header):
@@ -160,8 +160,8 @@ class Intact:
         else:
             piece = opener.piece(each)
             place, digest = (piece.number, piece.at), piece.packed_digest
-        stored = len(payload) - len(record)  # nobody asks for less
-        data = bytes(payload)
+        planes = coded.read_table(header.type, len(record), payload, header.offset).planes
+        stored, data = sum(plane.stored for plane in planes), bytes(payload)
         whole = Coded(header.type, record, data, plain(data), stored, header.packed, digest)
         return Found(header, place, page, source, whole)
 

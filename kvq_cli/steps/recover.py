@@ -23,7 +23,7 @@ from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import ContainerError
 from kvq_cli.record import record
-from kvq_cli.steps.intact import Intact, Leaves
+from kvq_cli.steps.intact import Found, Intact, Leaves
 from kvq_cli.steps.kept import recorded_bounds
 from kvq_cli.steps.lost import PARTIAL, lost_of, lost_row_bytes, row_bytes
 from kvq_cli.steps.reports import RecoverReport
@@ -36,45 +36,63 @@ class Survey:
 
     manifest: Manifest  # of the container that can be written
     gaps: tuple[Gap, ...]
-    pages: int
     unknown: int  # pages whose source digest is lost
     leaves: Leaves
 
 
-def survey(reader: Reader, pool: Executor | None, progress: Progress) -> Survey:
-    """Look through a container; ContainerError where no page or tensor is left."""
-    intact, leaves = Intact(reader, pool, progress), Leaves(reader)
-    files, tensors, waiting = set[int](), set[tuple[int, int]](), dict[int, bytes]()
-    unknown, told = 0, False
-    for found in intact.chunks():
+class _Tally:
+    """What one pass comes by, besides rows."""
+
+    def __init__(self, leaves: Leaves) -> None:
+        self._leaves = leaves
+        self._waiting: dict[int, bytes] = {}  # packed digests of pages without a leaf so far
+        self._unknown = 0
+        self.files: set[int] = set()
+        self.tensors: set[tuple[int, int]] = set()
+        self.quality = False
+
+    def take(self, found: Found) -> None:
         kind = found.header.type
         if kind == chunk.HEAD:
-            files.add(found.place[0])
+            self.files.add(found.place[0])
         elif kind == chunk.TENS:
-            tensors.add(found.place)
+            self.tensors.add(found.place)
         elif kind == chunk.PAGE and found.source == index.NO_DIGEST:
-            waiting[found.header.sequence] = found.packed_digest
+            self._waiting[found.header.sequence] = found.packed_digest
         elif kind == chunk.INDX:
-            unknown += leaves.add(found, waiting)
-        told |= kind == chunk.QUAL
+            self._unknown += self._leaves.add(found, self._waiting)
+        self.quality |= kind == chunk.QUAL
+
+    @property
+    def unknown(self) -> int:
+        """Pages whose source digest is lost."""
+        return self._unknown + len(self._waiting)
+
+
+def survey(reader: Reader, pool: Executor | None, progress: Progress) -> Survey:
+    """Look through a container; ContainerError where no page or tensor is left."""
+    manifest, leaves = reader.manifest, Leaves(reader)
+    # The first of two passes.
+    intact = Intact(reader, pool, lambda done, total: progress(done, 2 * total))
+    tally = _Tally(leaves)
+    for found in intact.chunks():
+        tally.take(found)
     intact.coverage.finish()
     pages, gaps = intact.coverage.pages, tuple(intact.coverage.gaps)
-    manifest = reader.manifest
-    if not (pages or tensors) and (gaps or any(manifest.carried)):
+    if not (pages or tally.tensors) and (gaps or any(manifest.carried)):
         raise ContainerError("E302", "no page or tensor of it is intact: nothing to recover")
     promised = [piece[:2] for piece in pieces(manifest.carried)]
     lost = replace(
         manifest.partial or Partial(text(reader.digest), _root(reader)),
-        files=tuple(number for number in range(manifest.sources) if number not in files),
+        files=tuple(at for at in range(manifest.sources) if at not in tally.files),
         tables=intact.lost_tables,
-        tensors=tuple(piece for piece in promised if piece not in tensors),
+        tensors=tuple(piece for piece in promised if piece not in tally.tensors),
     )
-    unknown += len(waiting)
-    silent = not told and bool(recorded_bounds(manifest))
-    whole = not (lost.files or lost.tables or lost.tensors or gaps or unknown or silent)
-    if not whole or manifest.partial is not None:
+    unmeasured = not tally.quality and bool(recorded_bounds(manifest))
+    broken = lost.files or lost.tables or lost.tensors or gaps or tally.unknown or unmeasured
+    if broken or manifest.partial is not None:
         manifest = replace(manifest, partial=lost)
-    return Survey(manifest, gaps, pages, unknown, leaves)
+    return Survey(manifest, gaps, tally.unknown, leaves)
 
 
 def write_intact(
@@ -87,7 +105,8 @@ def write_intact(
     """The container of what a survey found."""
     lost = found.manifest.partial.tables if found.manifest.partial else ()
     writer = Writer(found.manifest, write)
-    for each in Intact(reader, pool, progress).chunks():
+    intact = Intact(reader, pool, lambda done, total: progress(total + done, 2 * total))
+    for each in intact.chunks():
         if each.coded is None:
             if each.header.ancillary:
                 writer.append_note(each.header.type, each.payload)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 
 import pytest
 
 from support.environments import answer, call, differences
+from support.versions import installed
 
 pytestmark = pytest.mark.long
 WANTED = ("numpy==2.1.*", "numpy>=2.1,<3")
@@ -19,12 +19,7 @@ def numpies(tmp_path):
     """A folder for each wanted NumPy, which takes the place of the installed one."""
     folders = [tmp_path / f"numpy-{number}" for number in range(len(WANTED))]
     for wanted, folder in zip(WANTED, folders, strict=True):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        words = [*pip, "--only-binary=:all:", "--no-deps", "--target", str(folder), wanted]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            pytest.skip(f"pip cannot install {wanted}: {reason}")
+        installed(wanted, folder)
     yield folders
     for folder in folders:
         shutil.rmtree(folder)
