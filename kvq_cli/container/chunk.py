@@ -72,7 +72,7 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
     if len(raw) < SIZE:
         raise ContainerError("E302", "file ends inside a chunk header", offset + len(raw))
     kind, zero, stored, packed, sequence = GUARDED.unpack_from(raw)
-    if CRC.unpack_from(raw, 28)[0] != zlib.crc32(raw[:28]):
+    if not crc_holds(raw):
         raise DigestError("chunk header CRC does not hold", offset)
     whole = kind != INDX or stored == packed
     if zero != bytes(4) or stored > MAX_LENGTH or packed > MAX_LENGTH or not whole:
@@ -83,6 +83,11 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
     if kind not in KNOWN and not header.ancillary:
         raise ContainerError("E305", f"chunk type {kind.decode()} needs a newer kvq", offset)
     return header
+
+
+def crc_holds(raw: bytes) -> bool:
+    """Whether the CRC of a chunk header does; not of less than one."""
+    return raw[28:32] == CRC.pack(zlib.crc32(raw[:28]))
 
 
 def check_payload(header: ChunkHeader, header_digest: bytes, payload: Buffer) -> None:

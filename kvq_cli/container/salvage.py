@@ -66,7 +66,8 @@ def _found(reader: Reader, at: int, size: int) -> int | None:
         window = reader.source.read(at, WINDOW + chunk.SIZE)
         for match in TYPES.finditer(window):
             start = match.start()
-            if start < WINDOW and _header(window[start : start + chunk.SIZE], at + start):
+            raw = window[start : start + chunk.SIZE]
+            if start < WINDOW and chunk.crc_holds(raw) and _header(raw, at + start):
                 return at + start
         at += WINDOW
     return None
