@@ -9,7 +9,9 @@ headers and indexes are read without it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from enum import IntEnum, StrEnum
+from itertools import groupby
 from typing import Any, Final
 
 from kvq_cli.record import record
@@ -119,3 +121,10 @@ class TableSpec:
 
     def to_json(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "shape": list(self.shape), "digest": self.digest}
+
+
+def spans(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as half-open ranges."""
+    for _, group in groupby(enumerate(numbers), key=lambda each: each[1] - each[0]):
+        members = [number for _, number in group]
+        yield members[0], members[-1] + 1

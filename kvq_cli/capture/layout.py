@@ -25,6 +25,7 @@ from kvq_cli.words import DType, Role
 
 # 256 layers of 128 batch entries in both roles; a slab takes some hundred bytes of memory.
 MAX_SLABS: Final = 1 << 16
+MAX_HEADS: Final = 1 << 21  # of all slabs
 QUANTISABLE: Final = frozenset(DType)
 
 
@@ -119,7 +120,7 @@ def _said(source: Source, note: str | Told) -> str:
 
 def check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
     """CaptureError for bindings of nothing, or of too much."""
-    slabs = 0
+    slabs = heads = 0
     for binding in bindings:
         label = shown(files.label(binding.tensor))
         if 0 in binding.tensor.shape:
@@ -129,10 +130,12 @@ def check_bindings(files: Files, bindings: Iterable[Binding]) -> None:
             found = f"layer {binding.layers.stop - 1}, numbers are below {MAX_SLABS}"
             raise CaptureError("E207", found, label)
         slabs += binding.length("B") * binding.length("L")
-        if slabs > MAX_SLABS:
-            raise CaptureError(
-                "E207", f"more than {MAX_SLABS} layers times batch entries in all", label
-            )
+        heads += binding.length("B") * binding.length("L") * binding.length("H")
+        if slabs > MAX_SLABS or heads > MAX_HEADS:
+            what = f"more than {MAX_SLABS} layers times batch entries in all"
+            if slabs <= MAX_SLABS:
+                what = f"more than {MAX_HEADS} kv heads times layers times batch entries in all"
+            raise CaptureError("E207", what, label)
 
 
 def layers_of(slabs: Slabs) -> tuple[LayerShape, ...]:

@@ -124,7 +124,7 @@ def _row(report: Mapping[str, Any]) -> list[object]:
 
 def _alike(layers: Sequence[Mapping[str, Any]]) -> list[list[object]]:
     """Layers of a role that take the same in one row."""
-    from kvq_cli.steps.facts import spans
+    from kvq_cli.words import spans
 
     alike: dict[tuple[Any, ...], list[int]] = {}
     for each in layers:

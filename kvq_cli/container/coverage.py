@@ -8,15 +8,15 @@ Pages are fed one by one, as they are written or read; only the layer at hand is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import ContainerError
 from kvq_cli.record import record
-from kvq_cli.words import PageSpec, Reason, Role
+from kvq_cli.words import PageSpec, Reason, Role, spans
+
+MAX_RANGES: Final = 1 << 20
 
 Group: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
 
@@ -28,9 +28,14 @@ class Gap:
     role: Role
     batch: int
     layer: int
-    heads: tuple[int, ...]
+    heads: tuple[tuple[int, int], ...]  # half-open ranges: there may be many heads
     start: int
     stop: int
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(stop - start for start, stop in self.heads) * (self.stop - self.start)
 
 
 class Coverage:
@@ -46,6 +51,7 @@ class Coverage:
         self._last = (0, 0)
         self._partial = manifest.partial is not None
         self.gaps: list[Gap] = []
+        self._ranges = 0  # of heads in the gaps
         self.pages = 0
 
     def spec(self, record: PageRecord) -> PageSpec:
@@ -137,10 +143,16 @@ class Coverage:
     def _lack(self, heads: Iterable[int], stop: int) -> None:
         """The tokens before `stop` that are not there of these heads are a gap."""
         assert self._group is not None
-        behind = sorted((self._reached[head], head) for head in heads)
-        for start, group in groupby(behind, key=itemgetter(0)):
-            if start < stop:
-                self.gaps.append(Gap(*self._group, tuple(head for _, head in group), start, stop))
+        behind: dict[int, list[int]] = {}
+        for head in heads:
+            if self._reached[head] < stop:
+                behind.setdefault(self._reached[head], []).append(head)
+        for start, group in sorted(behind.items()):
+            ranges = tuple(spans(group))
+            self._ranges += len(ranges)
+            self.gaps.append(Gap(*self._group, ranges, start, stop))
+        if self._ranges > MAX_RANGES:
+            raise ContainerError("E306", f"what is lost falls into more than {MAX_RANGES} ranges")
 
     def _promised(self) -> Iterator[Group]:
         most = max((part.batch for part in self._manifest.parts), default=0)

@@ -30,6 +30,7 @@ PROBES: Final = ("none", "self", "capture", "file")
 MAX_COUNT: Final = 1 << 31
 MAX_TABLE_AXES: Final = 4
 MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
+MAX_HEADS: Final = 1 << 21  # times layers times batch entries
 
 
 def read_manifest(raw: bytes, alignment: int, *, partial: bool) -> Manifest:
@@ -92,6 +93,11 @@ def _parts(content: Fields) -> tuple[Part, ...]:
     slabs = sum(part.batch * (stop - start) for part in parts for start, stop in part.layers)
     if slabs > MAX_LAYERS:
         content.refuse("parts", f"{slabs} layers times batch entries, at most {MAX_LAYERS}")
+    heads = sum(
+        part.batch * part.kv_heads * (stop - start) for part in parts for start, stop in part.layers
+    )
+    if heads > MAX_HEADS:
+        content.refuse("parts", f"{heads} heads of layers and batch entries, at most {MAX_HEADS}")
     return parts
 
 

@@ -12,8 +12,8 @@ from kvq_cli.capture.binding import Binding
 from kvq_cli.container.manifest import FileEntry, Part, RoleShape, Rows, TensorEntry
 from kvq_cli.digest import plain, text
 from kvq_cli.profile import Fallback, Profile, Run
-from kvq_cli.steps.facts import PartShape, spans, typed_shape
-from kvq_cli.words import Role
+from kvq_cli.steps.facts import PartShape, typed_shape
+from kvq_cli.words import Role, spans
 
 
 def tensors_of(capture: Capture) -> tuple[TensorEntry, ...]:

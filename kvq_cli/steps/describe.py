@@ -195,8 +195,9 @@ def _capture(
     path: Path, meta: Mapping[str, str], layout: str | None, *, tensors: bool
 ) -> dict[str, Any]:
     from kvq_cli.capture import check_headers, open_source
-    from kvq_cli.steps.facts import part_shapes, spans
+    from kvq_cli.steps.facts import part_shapes
     from kvq_cli.steps.inputs import told_capture
+    from kvq_cli.words import spans
 
     with open_source(path) as source:
         files = source.files

@@ -5,9 +5,8 @@ Spec: formats/contract.md, section "Shape"; formats/container.md, section "Heade
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,13 +72,6 @@ def part_shapes(layers: Iterable[LayerShape]) -> tuple[PartShape, ...]:
         }
         parts.append(PartShape(tuple(numbers), batch, heads, tokens, roles))
     return tuple(parts)
-
-
-def spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ascending numbers as half-open ranges."""
-    for _, group in groupby(enumerate(numbers), key=lambda each: each[1] - each[0]):
-        members = [number for _, number in group]
-        yield members[0], members[-1] + 1
 
 
 def typed_shape(shape: Mapping[str, Any]) -> KvTensorShapeV1 | None:

@@ -17,8 +17,7 @@ from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.records import PIECE
 from kvq_cli.errors import ExpectationError
 from kvq_cli.record import record
-from kvq_cli.steps.facts import spans
-from kvq_cli.words import DType
+from kvq_cli.words import DType, spans
 
 PARTIAL: Final = "E810"
 QUIET_NAN: Final = {DType.F16: 0x7E00, DType.BF16: 0x7FC0, DType.F32: 0x7FC00000}
@@ -91,7 +90,7 @@ def lost_row_bytes(manifest: Manifest, gaps: Sequence[Gap]) -> int:
     total = 0
     for gap in gaps:
         shape = manifest.parts_by_layer()[gap.layer].roles[gap.role]
-        total += len(gap.heads) * (gap.stop - gap.start) * shape.head_dim * shape.dtype.size
+        total += gap.rows * shape.head_dim * shape.dtype.size
     return total
 
 
@@ -108,7 +107,8 @@ def told(lost: Mapping[str, Any]) -> list[str]:
     """A line for each thing that is lost; rows of layers that follow each other share one."""
     lines: dict[tuple[str, str], list[int]] = {}
     for row in lost["rows"]:
-        rest = f"heads {row['heads']}, tokens {row['tokens'][0]}:{row['tokens'][1]}"
+        heads = ",".join(f"{start}:{stop}" for start, stop in row["heads"])
+        rest = f"heads {heads}, tokens {row['tokens'][0]}:{row['tokens'][1]}"
         layers = lines.setdefault((f"{row['role']}, batch {row['batch']}", rest), [])
         layers.append(row["layer"])
     return [
@@ -131,6 +131,6 @@ def _row(gap: Gap) -> dict[str, Any]:
         "role": gap.role.word,
         "batch": gap.batch,
         "layer": gap.layer,
-        "heads": list(gap.heads),
+        "heads": [list(span) for span in gap.heads],
         "tokens": [gap.start, gap.stop],
     }

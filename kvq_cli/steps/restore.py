@@ -163,7 +163,7 @@ class Placer(Visitor):
         if (gap.role, gap.batch, gap.layer) not in self._target.slabs:
             return None
         heads, tokens = self._wanted[gap.layer]
-        targets = [heads.index(head) for head in gap.heads if head in heads]
+        targets = [at for span in gap.heads for at in range(*inside(heads, *span))]
         before = self._before[gap.layer]
         start, stop = inside(tokens, gap.start + before, gap.stop + before)
         return Cut((), (), targets, start, stop) if targets and start < stop else None

@@ -137,7 +137,9 @@ def test_filled_rows(partial, folder, tmp_path, fill, layout):
             lost += int(gone.sum())
             wrong += int((found != rows[name])[~gone].sum())
     expected = sum(
-        len(row["heads"]) * (row["tokens"][1] - row["tokens"][0]) * CHANNELS
+        sum(stop - start for start, stop in row["heads"])
+        * (row["tokens"][1] - row["tokens"][0])
+        * CHANNELS
         for row in report["lost"][0]["rows"]
     )
     assert wrong == 0

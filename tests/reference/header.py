@@ -222,7 +222,7 @@ def profile_digest(profile: dict[str, Any]) -> str:
 def check_parts(parts: list[Any]) -> dict[tuple[int, int], Slab]:
     slabs: dict[tuple[int, int], Slab] = {}
     used: set[int] = set()
-    entries = 0
+    entries = all_heads = 0
     for part in parts:
         members(part, "layers batch kv_heads tokens key value")
         batch, heads = integer(part["batch"], 1, 2**16), integer(part["kv_heads"], 1, 2**16)
@@ -231,6 +231,8 @@ def check_parts(parts: list[Any]) -> dict[tuple[int, int], Slab]:
         used.update(layers)
         entries += batch * len(layers)
         need(entries <= 2**16, "more than 65,536 layers times batch entries")
+        all_heads += batch * heads * len(layers)
+        need(all_heads <= 2**21, "more than 2^21 heads of layers and batch entries")
         need(part["key"] is not None or part["value"] is not None, "part without key and value")
         for number, role in enumerate(ROLES):
             if part[role] is None:

@@ -57,7 +57,8 @@ def told_rows(rows):
     return {
         (("key", "value").index(row["role"]), row["batch"], row["layer"], head, token)
         for row in rows
-        for head in row["heads"]
+        for span in row["heads"]
+        for head in range(*span)
         for token in range(*row["tokens"])
     }
 

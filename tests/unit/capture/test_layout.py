@@ -159,6 +159,7 @@ def test_unquantisable(tmp_path: Path) -> None:
         ("E204", tensors(key=(1, 2, 3, 4), value=(1, 2, 3, 4), k_0=(1, 2, 3))),
         # a sparse file may have any number of layers
         ("E207", tensors(key=(1 << 17, 1, 1, 1))),
+        ("E207", tensors(key=(1 << 7, 1 << 15, 1, 1))),
     ],
 )
 def test_refuses(tmp_path: Path, error: str, file: bytes) -> None:
