@@ -92,6 +92,7 @@ SCENES: Mapping[str, Scene] = {
     "decompress a pipe": Scene("decompress - -o OUT", stdin="cache.kvq"),
     "decompress to a pipe": Scene("decompress IN/cache.kvq -o -"),
     "decompress a part": Scene("decompress IN/cache.kvq --tokens 3:7 -o OUT"),
+    "recover": Scene("recover IN/torn.kvq -o OUT --force", THERE),
     "restore a folder": Scene("decompress IN/dump.kvq -o OUT"),
     "restore over a folder": Scene("decompress IN/dump.kvq -o DIR --force", {"dump": "olds"}),
     "restore over a file": Scene("decompress IN/dump.kvq -o OUT --force", THERE),
@@ -141,6 +142,7 @@ class Stage:
         write_folder(self.inputs / "dump", {**vllm_files("vllm_cpu"), "notes": b"a word"})
         done("compress", self.inputs / "cache", "-T1")
         done("compress", self.inputs / "dump", "-T1", "--layout", "vllm_cpu")
+        (self.inputs / "torn.kvq").write_bytes((self.inputs / "cache.kvq").read_bytes()[:-1])
 
     def clear(self, scene: Scene, *, all_of_it: bool = True) -> None:
         """As it is before the command; temporary files stay, unless all of it shall go."""

@@ -29,14 +29,18 @@ def start(
     first: Callable[[], object] = nothing,
 ) -> int:
     """The number of a child that runs the command, after what is to be done `first`."""
+    # Python has things to do in a child before ours, which must not swallow an interrupt.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
     try:
         void = os.open(os.devnull, os.O_RDWR)
         streams = [void if each is None else each for each in (stdin, out, err)]
         become(list(map(str, arguments)), streams)
         first()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         answer()
     finally:
         os._exit(98)  # what went wrong is the test's own
