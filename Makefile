@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long lint format check bench bench-peers e2e vectors \
+.PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e vectors \
 	vectors-check docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
@@ -24,6 +24,9 @@ test: lint vectors-check docs-check ## Run every check and test but the long one
 
 test-long: $(VENV)/.test ## Run the long tests; KVQ_CAPTURES=DIR adds captures of your own.
 	@$(BIN)/python -m pytest -q -m long
+
+soak: $(VENV)/.test ## Ten thousand captures while processes are killed; SOAK="--first 0 --captures 2500".
+	@$(BIN)/python tests/soak.py $(SOAK)
 
 lint: $(VENV)/.test ## Check style, types and the direction of imports.
 	@$(BIN)/ruff check --quiet .

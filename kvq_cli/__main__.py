@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -48,8 +49,9 @@ def _hold_streams() -> None:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDONLY)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                os.open(os.devnull, os.O_RDONLY)
     # print() would take a missing standard error for standard output.
     nowhere = open(os.devnull, "w") if None in (sys.stdout, sys.stderr) else None  # noqa: SIM115
     sys.stdout = sys.stdout or nowhere

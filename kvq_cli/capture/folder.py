@@ -41,19 +41,21 @@ class Folder(Source):
         self._fd = -1
         self._stack = ExitStack()
         try:
+            before = os.stat(path)
             root, names = _named(Path(path))
             allow_open(len(names))
             self._opened = [self._open_file(root, name) for name in names]
+            self.files = Files(
+                File(name, *((each.header.raw, each.header) if each else (_head(root, name), None)))
+                for name, each in zip(names, self._opened, strict=True)
+            )
+            _check_same(before, os.stat(path))
         except OSError as error:
             self.close()
             raise FileError("E601", f"{shown(self.path)}: {reason(error)}") from error
         except BaseException:
             self.close()
             raise
-        self.files = Files(
-            File(name, *((each.header.raw, each.header) if each else (_head(root, name), None)))
-            for name, each in zip(names, self._opened, strict=True)
-        )
 
     def read_into(self, offset: int, *buffers: Writable) -> None:
         at = bisect_right(self.files.bases, offset) - 1
@@ -76,6 +78,12 @@ class Folder(Source):
             return self._stack.enter_context(Source(root / name, name))
         except CaptureError as error:
             raise CaptureError(error.error_id, f"{shown(name)}: {error}") from error
+
+
+def _check_same(before: os.stat_result, now: os.stat_result) -> None:
+    """CaptureError E205 where another folder has the name: files may be of one or the other."""
+    if not os.path.samestat(before, now):
+        raise CaptureError("E205", "was replaced while its files were opened")
 
 
 def is_index(path: Path) -> bool:

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TypeAlias
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from safetensors import SafetensorError, __version__, safe_open
 
 from kvq_cli.capture.header import Header, shown
 from kvq_cli.errors import CaptureError, FileError
 
+OPEN: Final = Path("/proc/self/fd")  # open files by their numbers
 Seen: TypeAlias = tuple[dict[str, tuple[str, tuple[int, ...]]], dict[str, str]]
 
 
@@ -40,11 +42,14 @@ def check(header: Header) -> None:
 
 def _official(header: Header) -> Seen:
     directory = os.environ.get("KVQ_TMPDIR") or None
-    with tempfile.NamedTemporaryFile(prefix="kvq-", dir=directory) as file:
+    # A file without a name is gone with the process, however that ends.
+    kind = tempfile.TemporaryFile if OPEN.is_dir() else tempfile.NamedTemporaryFile
+    with kind(prefix="kvq-", dir=directory) as file:
         file.write(header.raw)
         file.flush()
         os.ftruncate(file.fileno(), header.file_size)
-        with safe_open(file.name, framework="numpy") as tensors:
+        name = f"{OPEN}/{file.fileno()}" if OPEN.is_dir() else file.name
+        with safe_open(name, framework="numpy") as tensors:
             seen = {}
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 part = tensors.get_slice(name)

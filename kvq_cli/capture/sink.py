@@ -64,8 +64,7 @@ class Sink:
             data = memoryview(self._held)[:size]
             fcntl.lockf(fd, fcntl.LOCK_EX, size, at)
             try:
-                count = os.preadv(fd, [data], at)
-                data[count:] = bytes(size - count)
+                _fill(fd, data, at)
                 yield data
                 self.write(offset, data)
             except OSError as error:
@@ -76,3 +75,12 @@ class Sink:
     def _place(self, offset: int) -> tuple[int, int]:
         at = bisect_right(self._bases, offset) - 1
         return self._fds[at], offset - self._bases[at]
+
+
+def _fill(fd: int, data: memoryview, at: int) -> None:
+    """The bytes that are there, which a system may give piece by piece; zeros behind the end."""
+    while data:
+        count = os.preadv(fd, [data], at)
+        if count == 0:
+            data[:] = bytes(len(data))
+        data, at = data[count or len(data) :], at + count

@@ -74,8 +74,8 @@ class Source:
 
     def close(self) -> None:
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            fd, self._fd = self._fd, -1
+            os.close(fd)
 
     def __enter__(self) -> Self:
         return self

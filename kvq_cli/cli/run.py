@@ -67,11 +67,14 @@ def run(arguments: list[str]) -> int:
         complain("E101", f"{_sentence(error.format_message())}; see kvq --help")
         return USAGE
     except (KeyboardInterrupt, typer.Abort):
+        _leave_nothing()
         print("kvq: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # Python flushes standard output at exit, and would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the last line before a traceback
         failure(error, None)
@@ -117,6 +120,13 @@ def _sentence(message: str) -> str:
     """A parser's message as kvq writes them: one line, lower case, no full stop."""
     line = " ".join(message.split())
     return line[:1].lower() + line[1:].rstrip(".")
+
+
+def _leave_nothing() -> None:
+    """Remove what an interrupt between two lines has left."""
+    from kvq_cli.steps.temporary import remove_all  # not at every start
+
+    remove_all()
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

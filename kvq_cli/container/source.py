@@ -26,7 +26,12 @@ class ByteSource:
     @classmethod
     def open(cls, path: Path) -> Self:
         try:
-            return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC), str(path), owned=True)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return cls(fd, str(path), owned=True)
+            except BaseException:
+                os.close(fd)
+                raise
         except OSError as error:
             raise FileError("E601", f"cannot open: {reason(error)}") from error
 
@@ -45,7 +50,9 @@ class ByteSource:
         return self
 
     def close(self) -> None:
+        """Once: by then the number may be another file's."""
         if self._owned:
+            self._owned = False
             os.close(self._fd)
 
     def __exit__(self, *_: object) -> None:

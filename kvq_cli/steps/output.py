@@ -1,13 +1,12 @@
 """output: a file that appears complete or not at all, or standard output.
 
-A temporary file in the target's folder is written, synced, given the mode that umask asks
-for, and put in place: by `link`, which fails where the target exists, or by `replace` where
-overwriting was asked for. The folder is synced last.
+A file in a temporary folder beside the target is written, synced, given the mode that umask
+asks for, and put in place: by `link`, which fails where the target exists, or by `replace`
+where overwriting was asked for. The folder of the target is synced last.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -21,9 +20,10 @@ from typing import Final
 from kvq_cli.capture.source import behind
 from kvq_cli.digest import Buffer
 from kvq_cli.errors import FileError, reason
+from kvq_cli.steps.renaming import rename_new
+from kvq_cli.steps.temporary import PREFIX, asked_mode, temporary
 
 STDOUT: Final = Path("-")
-PREFIX: Final = ".kvq-"
 FLUSH: Final = 32 << 20  # bytes
 SYNC_FILE_RANGE_WRITE: Final = 2
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -82,20 +82,15 @@ def open_output(path: Path, *, force: bool, inputs: tuple[Path, ...] = ()) -> It
         # The file that a link names is replaced, as by a shell's >, and not the link.
         path = Path(os.path.realpath(path))
     try:
-        fd, temporary = tempfile.mkstemp(prefix=PREFIX, suffix=".tmp", dir=path.parent)
+        with temporary(path) as name:
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                yield Output(fd, str(path), seekable=True, lasting=True)
+                _put_in_place(fd, name, path, force=force)
+            finally:
+                os.close(fd)
     except OSError as error:
         raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
-    try:
-        try:
-            yield Output(fd, str(path), seekable=True, lasting=True)
-            _put_in_place(fd, temporary, path, force=force)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
 
 
 def _refuse_terminal(fd: int, *, force: bool) -> None:
@@ -167,24 +162,27 @@ def copy_to(fd: int, output: Output) -> None:
         at += len(piece)
 
 
-def _put_in_place(fd: int, temporary: str, path: Path, *, force: bool) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    os.fchmod(fd, 0o666 & ~umask)
+def _put_in_place(fd: int, name: Path, path: Path, *, force: bool) -> None:
+    os.fchmod(fd, asked_mode(0o666))
     os.fsync(fd)
-    if force:
-        os.replace(temporary, path)
-    else:
-        try:
-            os.link(temporary, path)
-        except FileExistsError as error:
-            raise FileError("E103", f"output {path} exists; use --force to replace it") from error
-        except OSError as error:
-            if error.errno not in NO_LINKS:
-                raise
-            _claim(path)
-            os.replace(temporary, path)
+    try:
+        if force:
+            name.replace(path)
+        else:
+            _link(name, path)
+    except FileExistsError as error:
+        raise FileError("E103", f"output {path} exists; use --force to replace it") from error
     sync_folder(path.parent)
+
+
+def _link(name: Path, path: Path) -> None:
+    """Another name for a file, which nobody has; where there is but one name, that."""
+    try:
+        path.hardlink_to(name)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        rename_new(name, path)
 
 
 def sync_folder(path: Path) -> None:
@@ -194,11 +192,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _claim(path: Path) -> None:
-    """Take the name where the file system has no hard links; it may be empty for a moment."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError as error:
-        raise FileError("E103", f"output {path} exists; use --force to replace it") from error

@@ -1,13 +1,11 @@
 """placed: the files that a restore writes by offset: one file, a pipe's spool, or a folder.
 
-A folder is filled under another name beside its target, synced, and put in place by one rename.
+A folder is filled under another name beside its target, synced, and put in place by one step.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,7 +15,6 @@ from kvq_cli.capture.files import Files
 from kvq_cli.capture.sink import Sink, allow_open
 from kvq_cli.errors import FileError, reason
 from kvq_cli.steps.output import (
-    PREFIX,
     STDOUT,
     check_output,
     copy_to,
@@ -25,6 +22,8 @@ from kvq_cli.steps.output import (
     spool,
     sync_folder,
 )
+from kvq_cli.steps.renaming import rename_new, rename_over
+from kvq_cli.steps.temporary import asked_mode, temporary
 
 
 class Placed(Protocol):
@@ -102,8 +101,8 @@ def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterat
     elif not force:
         raise FileError("E103", f"output {path} exists; use --force to replace it")
     try:
-        root = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
-        try:
+        with temporary(path) as root:
+            root.mkdir(mode=0o700)
             with ExitStack() as stack:
                 folder = _Folder(root, stack)
                 yield folder
@@ -112,31 +111,17 @@ def _open_folder(path: Path, *, force: bool, inputs: tuple[Path, ...]) -> Iterat
             for inner, _, _ in os.walk(root):
                 sync_folder(Path(inner))
             _put_in_place(root, path, force=force)
-        finally:
-            shutil.rmtree(root, ignore_errors=True)
     except OSError as error:
         raise FileError("E601", f"cannot write {path}: {reason(error)}") from error
 
 
 def _put_in_place(root: Path, path: Path, *, force: bool) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    root.chmod(0o777 & ~umask)
-    aside = None
-    if force and os.path.lexists(path):
-        aside = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=".tmp", dir=path.parent))
-        path.rename(aside / path.name)
+    root.chmod(asked_mode(0o777))
     try:
-        # An empty folder of that name is what a rename may replace, and only one can make it.
-        path.mkdir()
-        root.rename(path)
+        if force:
+            rename_over(root, path)
+        else:
+            rename_new(root, path)
     except FileExistsError as error:
         raise FileError("E103", f"output {path} exists; use --force to replace it") from error
-    except BaseException:
-        if aside is not None and not os.path.lexists(path):
-            (aside / path.name).rename(path)
-        raise
-    finally:
-        if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
     sync_folder(path.parent)

@@ -62,3 +62,17 @@ def test_temporary_directory_missing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(FileError) as refusal:
         gatekeeper.check(HEADER)
     assert refusal.value.error_id == "E601"
+
+
+def test_the_file_that_is_shown_has_no_name(tmp_path: Path, monkeypatch) -> None:
+    """Nobody has to remove it, however the process ends."""
+    monkeypatch.setenv("KVQ_TMPDIR", str(tmp_path))
+    original, seen = gatekeeper.safe_open, []
+
+    def watched(*arguments, **options):
+        seen.append(list(tmp_path.iterdir()))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(gatekeeper, "safe_open", watched)
+    gatekeeper.check(HEADER)
+    assert seen == [[]]
