@@ -13,10 +13,13 @@ from kvq_cli import __version__
 
 def main() -> NoReturn:
     """Answer, and end at once: freeing what is over anyway takes a tenth of a short command."""
-    code = answer()
+    code = 0
     try:
+        code = answer()
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:  # before anybody listened, or when all was said
+        os._exit(130)
     except OSError:
         if not code:  # nobody has told of it yet
             sys.exit(code)

@@ -57,11 +57,11 @@ def _root(
 
 def run(arguments: list[str]) -> int:
     """Parse and do; whatever happens becomes one line and an exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Names that standard output has no letters for are escaped; standard error does so.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        signal.signal(signal.SIGTERM, _terminated)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # Names that standard output has no letters for are escaped; standard error does so.
+            sys.stdout.reconfigure(errors="backslashreplace")
         return _parsed(arguments)
     except ParserError as error:
         complain("E101", f"{_sentence(error.format_message())}; see kvq --help")

@@ -11,6 +11,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 import termios
 import time
 
@@ -153,6 +154,21 @@ def test_signals(command, number, capture):
     child.stdin.close()
     assert err == b"kvq: interrupted\n"
     assert listing(capture.parent) == before
+
+
+def test_an_interrupt_when_all_was_said(tmp_path):
+    """Also before the first line and behind the last one: exit code 130, and no traceback."""
+    for name in ("answer", "_hold_streams"):
+        program = f"""
+import kvq_cli.__main__ as kvq
+def interrupted():
+    raise KeyboardInterrupt
+kvq.{name} = interrupted
+kvq.main()
+"""
+        line = [sys.executable, "-c", program]
+        ran = subprocess.run(line, capture_output=True, check=False, timeout=60)
+        assert (ran.returncode, ran.stderr) == (130, b""), name
 
 
 def test_an_interrupt_while_writing(tmp_path, monkeypatch):
