@@ -150,7 +150,7 @@ class Worker:
         out, back = self.folder / "out", self.folder / "back"
         containers = {f"{name}.kvq": made for name, (made, _) in expected.items()}
         self.until_there("compress", "in", out, containers, batch.options)
-        self.until_done(["verify", *sorted(out.iterdir()), "-T1"])
+        self.until_done(["verify", *sorted(out.glob("*.kvq")), "-T1"])
         self.until_there(
             "decompress", "out", back, {name: wanted for name, (_, wanted) in expected.items()}
         )

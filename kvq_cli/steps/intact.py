@@ -25,7 +25,7 @@ from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, SOURCE_RECORD, C
 from kvq_cli.container.records import PageRecord
 from kvq_cli.container.salvage import candidates, payload_of
 from kvq_cli.digest import plain
-from kvq_cli.errors import ContainerError, KvqError
+from kvq_cli.errors import ContainerError, FileError, KvqError
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.planes import raw_bytes
 from kvq_cli.steps.audited import BATCH
@@ -141,6 +141,8 @@ class Intact:
             if header.type == chunk.QUAL:
                 read_quality(payload, header.offset)
             return Found(header, payload=payload)
+        except FileError:
+            raise  # what cannot be read now may be whole
         except KvqError:
             return None
 
