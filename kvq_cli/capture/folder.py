@@ -107,6 +107,11 @@ def _walked(root: Path) -> Iterator[str]:
     count = 0
     for folder, folders, files in os.walk(root, onerror=_raise):
         folders.sort()
+        for name in (*folders, *files):
+            # What a link leads to may be nobody's business; only tensors are taken from there.
+            if (Path(folder) / name).is_symlink() and not name.endswith(SUFFIX):
+                what = f"is a link, and only those called *{SUFFIX} are followed"
+                raise CaptureError("E204", f'"{shown(name)}" {what}')
         for name in files:
             count += 1
             if count > MAX_FILES:
