@@ -108,7 +108,7 @@ def _part(fields: Fields) -> Part:
         if not ok or not 0 <= span[0] < span[1] <= MAX_LAYERS:
             fields.refuse("layers", "a layer range is [start, stop], ascending")
         spans.append((span[0], span[1]))
-    roles = {role: fields.optional(fields.object, role.word) for role in Role}
+    roles = {role: fields.nullable(fields.object, role.word) for role in Role}
     if not any(roles.values()):
         fields.refuse("key", "a part has keys or values")
     part = Part(

@@ -45,7 +45,7 @@ def read_partial(fields: Fields) -> Partial:
         tensors.append((piece[0], piece[1]))
     partial = Partial(
         header_digest=fields.text("header_digest"),
-        content_root=fields.optional(fields.text, "content_root"),
+        content_root=fields.nullable(fields.text, "content_root"),
         files=fields.integers("files", 0, U64),
         tables=fields.integers("tables", 0, U64),
         tensors=tuple(tensors),
@@ -54,7 +54,6 @@ def read_partial(fields: Fields) -> Partial:
         told = getattr(partial, key)
         if told is not None and not digest.is_text(told):
             fields.refuse(key, "not a digest")
-    fields.value("content_root")  # null, but there
     fields.done()
     for key in ("files", "tables", "tensors"):
         if any(one >= other for one, other in pairwise(getattr(partial, key))):

@@ -50,7 +50,7 @@ def _file(fields: Fields) -> FileEntry:
 
 
 def read_tensor(fields: Fields) -> TensorEntry:
-    rows = fields.optional(fields.object, "rows")
+    rows = fields.nullable(fields.object, "rows")
     tensor = TensorEntry(
         file=fields.integer("file", 0, MAX_FILES),
         name=fields.text("name"),
@@ -102,7 +102,7 @@ def _check_axes(fields: Fields, rows: Rows) -> None:
 
 
 def read_digest(fields: Fields, key: str) -> str | None:
-    text = fields.optional(fields.text, key)
+    text = fields.nullable(fields.text, key)
     if text is not None and not digest.is_text(text):
         fields.refuse(key, "not a digest")
     return text

@@ -64,6 +64,17 @@ class Fields:
         """What `read` reads, or None where the member is missing or null."""
         return read(key, *args, **kwargs) if self.has(key) else None
 
+    def nullable(
+        self,
+        read: Callable[Concatenate[str, _Arguments], _Value],
+        key: str,
+        /,
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> _Value | None:
+        """What `read` reads, or None where the member is null; it must be there."""
+        return None if self._member(key) is None else read(key, *args, **kwargs)
+
     def text(self, key: str) -> str:
         value = self._member(key)
         if not isinstance(value, str):

@@ -96,6 +96,16 @@ def test_optional_members() -> None:
     fields.done()
 
 
+def test_nullable_members() -> None:
+    """A null member is None, another is read strictly, and a missing one is refused."""
+    fields = Fields({"a": None, "b": 2}, "/r")
+    assert fields.nullable(fields.number, "a") is None
+    assert fields.nullable(fields.integer, "b", 0, 3) == 2
+    assert refused(fields.nullable, fields.integer, "b", 0, 1).pointer == "/r/b"
+    assert refused(fields.nullable, fields.number, "c").pointer == "/r"
+    fields.done()
+
+
 def test_nested_pointers_are_escaped() -> None:
     """Pointers follow RFC 6901 through nested objects."""
     inner = Fields({"a/b": {"c~d": 1}}).object("a/b")
