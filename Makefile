@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e vectors \
-	vectors-check docs docs-check pictures sample-data build clean
+.PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e fuzz \
+	vectors vectors-check docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,6 +50,10 @@ bench-peers: $(VENV)/.test ## Install other packages into .venv-peers and measur
 e2e: ## Measure what profiles do to a real model's perplexity; E2E="--model qwen" and such.
 	@$(PYTHON) benchmarks/make_e2e.py
 	@PYTHONPATH=sample_data .venv-e2e/bin/python -m benchmarks.e2e $(E2E)
+
+fuzz: ## Fuzz what kvq reads, a minute each target; FUZZ="chunks --seconds 600" and such.
+	@$(PYTHON) fuzzing/make_fuzz.py
+	@.venv-fuzz/bin/python -m fuzzing $(FUZZ)
 
 vectors: $(VENV)/.test ## Write the conformance vectors; only after the spec changed.
 	@for tool in $(VECTORS); do $(BIN)/python $$tool || { echo "$$tool failed"; exit 1; }; done
