@@ -78,6 +78,7 @@ CASES: tuple[tuple[str, str, list[dict[str, Any]]], ...] = (
     ("extras", "one of them", hurt(2)),
     ("folder-in-doubt", "a tensor, where there are no pages", hurt(3)),
     ("fib-quant", "a table: pages that need it are lost with it", hurt(2)),
+    ("fib-quant", "tables are exchanged", [{"swap": ["/chunks/1", "/chunks/2"]}]),
     ("fib-quant", "a page and a tensor", hurt(3, 5)),
     ("fib-quant-token", "both tables", hurt(1, 2)),
     ("budget", "what was measured", hurt(1)),

@@ -81,8 +81,7 @@ class Intact:
         headers = candidates(self._reader)
         for found in chain(self._front(headers), self._behind(headers)):
             self._progress(found.header.offset, self._reader.source.size or 0)
-            if self._order.takes(found):
-                yield found
+            yield found
 
     def _front(self, headers: Iterator[ChunkHeader]) -> Iterator[Found]:
         """All before the first piece of a tensor or page, which waits; then tables are there."""
@@ -93,7 +92,7 @@ class Intact:
                     break
                 continue
             found = self._open(header)
-            if found is not None:
+            if found is not None and self._order.takes(found):
                 if header.type == chunk.TABL:
                     self._take_table(found)
                 yield found
@@ -102,7 +101,9 @@ class Intact:
     def _behind(self, headers: Iterator[ChunkHeader]) -> Iterator[Found]:
         jobs = in_batches(chain(self._waiting, headers), _size, BATCH)
         for batch in in_order(self._pool, self._opened, jobs):
-            yield from (found for found in batch if found is not None)
+            for found in batch:
+                if found is not None and self._order.takes(found):
+                    yield found
 
     def _take_table(self, found: Found) -> None:
         number, at = found.place

@@ -17,6 +17,7 @@ from kvq_cli import pipeline
 from kvq_cli.errors import ContainerError, KvqError
 from kvq_cli.page import Role
 from kvq_cli.steps.bind import Terms, bind_profile
+from kvq_cli.steps.lost import Fill
 from support.captures import canonical_capture, kv_bits, per_layer_capture, safetensors_bytes
 from support.surgery import put_together, take_apart
 
@@ -95,7 +96,7 @@ def outcome(story):
 
 
 def every_story(path: Path, chance: random.Random) -> KvqError | None:
-    """verify, inspect and decompress a file, in whole or in part."""
+    """verify, inspect, decompress and recover a file, in whole or in part."""
     target = path.with_name("out")
     selection = chance.choice([None, None, pipeline.Selection(chosen_tokens=(slice(1, 4),))])
     layout = chance.choice(["source", "source", "canonical", "hf"])
@@ -108,7 +109,17 @@ def every_story(path: Path, chance: random.Random) -> KvqError | None:
     )
     if chance.random() < 0.2:
         outcome(lambda: pipeline.stats(path, threads=1))
+    if chance.random() < 0.3:
+        recovered(path)
     return outcome(lambda: pipeline.verify(path, threads=1))
+
+
+def recovered(path: Path) -> None:
+    """What is left of a file is a container that holds, whatever was made of the file."""
+    left = path.with_name("left.kvq")
+    if outcome(lambda: pipeline.recover(path, left, threads=1, force=True)) is None:
+        assert not pipeline.verify(left, partial=True, threads=1).broken
+        pipeline.decompress(left, path.with_name("out"), partial=Fill.NAN, threads=1, force=True)
 
 
 def scratched(data: bytes, others: list[bytes], chance: random.Random) -> bytes:
