@@ -92,15 +92,14 @@ def is_index(path: Path) -> bool:
 
 def _named(path: Path) -> tuple[Path, list[str]]:
     """Where the files lie, and their names in order."""
-    if is_index(path):
-        return path.parent, sorted({path.name, *_in_index(path)})
-    names = sorted(_walked(path))
+    indexed = is_index(path)
+    names = sorted({path.name, *_in_index(path)} if indexed else _walked(path))
     for name in names:
         if len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
             raise CaptureError("E204", f'"{shown(name)}": no file name that kvq keeps')
     if not any(name.endswith(SUFFIX) for name in names):
         raise CaptureError("E204", f"no file in it is called *{SUFFIX}")
-    return path, names
+    return path.parent if indexed else path, names
 
 
 def _walked(root: Path) -> Iterator[str]:
