@@ -15,6 +15,7 @@ import copy
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import zstandard
@@ -231,7 +232,9 @@ def footer(body: dict[str, Any], state: State, at: int) -> bytes:
     return start + fields("crc:I zero20:20s magic:8s", facts | {"crc": crc})
 
 
-def operate(data: bytes, edits: list[dict[str, Any]]) -> bytes:
+def operate(
+    data: bytes, edits: list[dict[str, Any]], others: Mapping[str, bytes] | None = None
+) -> bytes:
     """The container after the edits of a case, as formats/vectors/container/README.md has them."""
     file_edits = {"flip", "truncate", "append", "insert", "remove"}
     inner = [edit for edit in edits if not file_edits & set(edit)]
