@@ -206,6 +206,7 @@ class Walk:
         file = self.due.pop(0)
         need(struct.unpack("<II", record) == (file, 0), "HEAD record")
         need(len(table.packed) == 1 and table.packed[0] <= 8 + 2**23, "HEAD planes")
+        need(sum(map(len, self.heads)) + table.packed[0] <= 2**25, "HEADs together")
         (head,) = table.planes()
         self.heads[file] = head
         digest = sources(self.header)[file]["digest"]
