@@ -19,9 +19,9 @@ from kvq_cli.errors import ProfileError
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 40  # u64 has 20; anything longer is an attack on int()
 
-# A string, ended or not; possessive, so that no text makes the search slow.
-_STRING: Final = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?', re.DOTALL)
-_BRACKET: Final = re.compile(r"[\[\]{}]")
+_DEEP: Final = f"nested deeper than {MAX_DEPTH}"
+# A string, ended or not, or what is no bracket; possessive, so that no text makes it slow.
+_NO_BRACKET: Final = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+"?|[^\[\]{}"]++', re.DOTALL)
 
 
 class _RefusalError(ValueError):
@@ -57,7 +57,9 @@ def loads(data: bytes, *, limit: int) -> Any:
         raise ProfileError("E401", str(refusal)) from refusal
     except UnicodeEncodeError as error:
         raise ProfileError("E401", "a string holds half a surrogate pair") from error
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ProfileError("E401", _DEEP) from error
+    except ValueError as error:
         raise ProfileError("E401", f"not JSON: {error}") from error
     return value
 
@@ -70,12 +72,17 @@ def canonical(value: Any) -> str:
 
 
 def _check_depth(text: str) -> None:
-    depth = 0
-    brackets = text.count("[") + text.count("{") > MAX_DEPTH
-    for bracket in _BRACKET.findall(_STRING.sub("", text)) if brackets else ():
-        depth += 1 if bracket in "[{" else -1
-        if depth > MAX_DEPTH:
-            raise _RefusalError(f"nested deeper than {MAX_DEPTH}")
+    """Refuse what is nested too deep; brackets that do not match are left to the parser."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    left = _NO_BRACKET.sub("", text)
+    for _ in range(MAX_DEPTH):
+        before = len(left)
+        left = left.replace("[]", "").replace("{}", "")  # a level, of millions of brackets at once
+        if len(left) == before:
+            return
+    if left:
+        raise _RefusalError(_DEEP)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

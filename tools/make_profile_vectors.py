@@ -1,12 +1,13 @@
-"""make_profile_vectors: writes formats/vectors/profile/{valid,invalid}.json.
+"""make_profile_vectors: writes formats/vectors/profile/{valid,invalid,calibration-invalid}.json.
 
-    python tools/make_profile_vectors.py            write both files
+    python tools/make_profile_vectors.py            write the files
     python tools/make_profile_vectors.py --check    exit 1 if a file is not what this prints
 
 A valid case is a document, its normal form and its digest, as the code gives them. An
 invalid case is a JSON Patch (RFC 6902) of `base`, or a text, with the id and the JSON
 pointer that this page states by hand. `schema` says what a JSON Schema makes of it:
-"refuses", "cannot" (it has no words for it) or "no json".
+"refuses", "cannot" (it has no words for it) or "no json"; of calibrations, which have no JSON
+Schema, it says nothing.
 """
 
 from __future__ import annotations
@@ -347,6 +348,71 @@ TEXTS: dict[str, tuple[str, str, str]] = {
 }
 
 
+CALIBRATION = {
+    "schema": "kvq_calibration_v1",
+    "layers": 2,
+    "kv_heads": [2, 3],
+    "key": {
+        "head_dim": 8,
+        "rows": 40,
+        "mean_norm": 2.5,
+        "max_norm": 9.75,
+        "outlier_rows": 1,
+        "outlier_channels": [[0, 1, 3], [1, 0, 3]],
+        "mean_energy": 0.5,
+        "axis": "channel",
+    },
+    "value": None,
+    "first_tokens": 1,
+    "profile": "int8",
+    "bits_per_element": 8.25,
+}
+
+# As PUT, of calibrations.
+UNSOUND: list[tuple[str, Any, str, str | None]] = [
+    ("/schema", "kvq_calibration_v2", "E401", None),
+    ("/layers", 0, "E401", None),
+    ("/layers", 2.0, "E401", None),
+    ("/layers", 2**53, "E401", None),
+    ("/layers", 3, "E401", "/kv_heads"),
+    ("/kv_heads", 2, "E401", None),
+    ("/kv_heads", [2, 0], "E401", None),
+    ("/kv_heads", [2, True], "E401", None),
+    ("/kv_heads", [2, "3"], "E401", None),
+    ("/key", [], "E401", None),
+    ("/key/head_dim", 0, "E401", None),
+    ("/key/rows", -1, "E401", None),
+    ("/key/mean_norm", -0.5, "E401", None),
+    ("/key/max_norm", "9.75", "E401", None),
+    ("/key/outlier_rows", None, "E401", None),
+    ("/key/outlier_channels", {}, "E401", None),
+    ("/key/outlier_channels", [[0, 1]], "E401", None),
+    ("/key/outlier_channels", [[0, 1, -1]], "E401", None),
+    ("/key/outlier_channels", [[0, 1, True]], "E401", None),
+    ("/key/outlier_channels", [[1, 0, 3], [0, 1, 3]], "E401", None),
+    ("/key/outlier_channels", [[0, 1, 3], [0, 1, 3]], "E401", None),
+    ("/key/outlier_channels", [[0, 0, at] for at in range(1025)], "E404", None),
+    ("/key/mean_energy", True, "E401", None),
+    ("/key/axis", "head", "E401", None),
+    ("/key/seen", 1, "E401", None),
+    ("/value", 0, "E401", None),
+    ("/first_tokens", -1, "E401", None),
+    ("/first_tokens", 1.5, "E401", None),
+    ("/profile", 8, "E401", None),
+    ("/bits_per_element", "8", "E401", None),
+    ("/bits_per_element", -8.25, "E401", None),
+    ("/host", "here", "E401", None),
+]
+NEEDED = ["/layers", "/kv_heads", "/key/rows", "/key/outlier_channels", "/first_tokens"]
+UNREADABLE = {
+    "cut": '{"schema":"kvq_calibration_v1","layers":2',
+    "duplicate key": '{"schema":"kvq_calibration_v1","layers":2,"layers":2}',
+    "nan": '{"schema":"kvq_calibration_v1","layers":NaN}',
+    "number beyond float64": '{"schema":"kvq_calibration_v1","layers":1e999}',
+    "half a surrogate pair": '{"schema":"kvq_calibration_v1","profile":"\\ud800"}',
+}
+
+
 def valid() -> dict[str, Any]:
     builtins = {
         f"builtin-{name}": (
@@ -378,8 +444,23 @@ def invalid() -> dict[str, Any]:
     }
 
 
+def calibrations() -> dict[str, Any]:
+    refused = Refusals()
+    refused.add_patches({None: UNSOUND}, [])
+    for path in NEEDED:
+        patch = [{"op": "remove", "path": path}]
+        refused.add(f"without {path}", "E401", path.rsplit("/", 1)[0], patch=patch)
+    for name, text in UNREADABLE.items():
+        refused.add(f"text {name}", "E401", "", text=text)
+    return {
+        "about": "what a reader of calibrations refuses: patches of base, or texts",
+        "base": CALIBRATION,
+        "cases": refused.cases,
+    }
+
+
 def main() -> int:
-    files = {"valid": valid(), "invalid": invalid()}
+    files = {"valid": valid(), "invalid": invalid(), "calibration-invalid": calibrations()}
     return run(__doc__.splitlines()[0], Path(__file__).name, TARGET, files)
 
 

@@ -110,7 +110,7 @@ def case(what: str, recipe: dict[str, Any]) -> dict[str, Any]:
                 assert probe is not None
                 found["digest"] = probe.digest
         except KvqError as error:
-            return {**found, "error": error.error_id}
+            return {**found, "error": error.error_id, "exit": error.exit_code}
     if found["digest"] != digest(data):
         raise SystemExit(f"{what}: the two readers disagree")
     return found
@@ -122,6 +122,7 @@ def text() -> str:
         "queries": "recipe of the file of queries; see ../container/README.md, section valid",
         "digest": "of the queries",
         "error": "the id that they are refused with, for this capture",
+        "exit": "what kvq ends with then",
     }
     cases = ",\n".join("  " + json.dumps(case(what, recipe)) for what, recipe in CASES.items())
     return (

@@ -8,6 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kvq_cli.errors import MEANINGS
+
+
+def exit_code(error: str) -> int:
+    """What a command ends with that is refused with this id."""
+    return MEANINGS[error][0]
+
 
 class Refusals:
     """Cases that a reader refuses, numbered as they come."""
@@ -17,21 +24,21 @@ class Refusals:
 
     def add(self, words: str, error: str, pointer: str | None, **case: Any) -> None:
         number = {"id": f"{len(self.cases) + 1:03} {words}"}
-        self.cases.append(number | case | {"error": error, "pointer": pointer})
+        told = {"error": error, "exit": exit_code(error), "pointer": pointer}
+        self.cases.append(number | case | told)
 
     def add_patches(
         self,
-        tables: Mapping[str, Iterable[tuple[str, Any, str, str | None]]],
+        tables: Mapping[str | None, Iterable[tuple[str, Any, str, str | None]]],
         removed: Iterable[tuple[str, str]],
     ) -> None:
         """Patches of a base: a value put somewhere, by what a schema makes of it, or taken away."""
         for schema, table in tables.items():
             for path, value, error, pointer in table:
                 op = "replace" if path.rsplit("/", 1)[1].isdigit() else "add"
-                patch = [{"op": op, "path": path, "value": value}]
-                self.add(
-                    path, error, path if pointer is None else pointer, patch=patch, schema=schema
-                )
+                told = {"patch": [{"op": op, "path": path, "value": value}]}
+                told |= {"schema": schema} if schema else {}
+                self.add(path, error, path if pointer is None else pointer, **told)
         for path, pointer in removed:
             patch = [{"op": "remove", "path": path}]
             self.add(f"without {path}", "E401", pointer, patch=patch, schema="refuses")

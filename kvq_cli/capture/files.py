@@ -13,9 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from kvq_cli.capture.header import Header, Tensor
 from kvq_cli.record import record
+
+MAX_HEADS: Final = 1 << 25  # bytes of the heads of all files, which are kept in memory
 
 
 @record

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from kvq_cli import jsontext
-from kvq_cli.capture.files import File, Files
+from kvq_cli.capture.files import MAX_HEADS, File, Files
 from kvq_cli.capture.header import LENGTH_SIZE, MAX_HEADER, shown
 from kvq_cli.capture.sink import allow_open
 from kvq_cli.capture.source import Source, Writable
@@ -40,15 +40,12 @@ class Folder(Source):
         self.path = os.fspath(path)
         self._fd = -1
         self._stack = ExitStack()
+        self._opened: list[Source | None] = []
         try:
             before = os.stat(path)
             root, names = _named(Path(path))
             allow_open(len(names))
-            self._opened = [self._open_file(root, name) for name in names]
-            self.files = Files(
-                File(name, *((each.header.raw, each.header) if each else (_head(root, name), None)))
-                for name, each in zip(names, self._opened, strict=True)
-            )
+            self.files = Files(self._files(root, names))
             _check_same(before, os.stat(path))
         except OSError as error:
             self.close()
@@ -69,6 +66,20 @@ class Folder(Source):
 
     def close(self) -> None:
         self._stack.close()
+
+    def _files(self, root: Path, names: Iterable[str]) -> Iterator[File]:
+        """The files in order, opened; CaptureError E207 where their heads are too large."""
+        left = MAX_HEADS
+        for name in names:
+            source = self._open_file(root, name)
+            self._opened.append(source)
+            header = source.header if source else None
+            file = File(name, header.raw if header else _head(root, name), header)
+            left -= len(file.head)
+            if left < 0:
+                found = "headers, and files beside them, have"
+                raise CaptureError("E207", f"{found} more than {MAX_HEADS} bytes together")
+            yield file
 
     def _open_file(self, root: Path, name: str) -> Source | None:
         """The file as a source of tensors; None where it is of another kind."""
@@ -92,15 +103,14 @@ def is_index(path: Path) -> bool:
 
 def _named(path: Path) -> tuple[Path, list[str]]:
     """Where the files lie, and their names in order."""
-    if is_index(path):
-        return path.parent, sorted({path.name, *_in_index(path)})
-    names = sorted(_walked(path))
+    indexed = is_index(path)
+    names = sorted({path.name, *_in_index(path)} if indexed else _walked(path))
     for name in names:
         if len(name) > MAX_NAME or not name.isprintable() or "\\" in name:
             raise CaptureError("E204", f'"{shown(name)}": no file name that kvq keeps')
     if not any(name.endswith(SUFFIX) for name in names):
         raise CaptureError("E204", f"no file in it is called *{SUFFIX}")
-    return path, names
+    return path.parent if indexed else path, names
 
 
 def _walked(root: Path) -> Iterator[str]:

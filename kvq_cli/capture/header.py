@@ -26,6 +26,7 @@ from kvq_cli.words import ELEMENT_BITS
 
 # A header takes about 100 bytes a tensor; LMCache's longest pad to 4 KiB.
 MAX_HEADER: Final = 8 << 20
+MAX_QUOTES: Final = 1 << 18  # a tensor has 10: memory goes by strings, not by bytes
 MAX_RANK: Final = 8
 MAX_BITS: Final = 1 << 63  # the official parser counts bits in 64-bit words
 MAX_SHOWN: Final = 120
@@ -103,6 +104,8 @@ def parse_header(raw: bytes, file_size: int) -> Header:
 def _members(text: bytes) -> dict[str, Any]:
     if text[:1] != b"{":
         raise CaptureError("E201", f"header starts with {text[:1]!r}, not with '{{'")
+    if text.count(b'"') > MAX_QUOTES:
+        raise CaptureError("E207", f"header with more than {MAX_QUOTES} quotation marks")
     try:
         members: dict[str, Any] = jsontext.loads(text, limit=MAX_HEADER)
     except ProfileError as error:

@@ -34,6 +34,7 @@ class MapRule:
 
     name: re.Pattern[str]
     file: re.Pattern[str] | None
+    texts: tuple[str, ...]  # of both patterns, as they were written
     role: tuple[Role, ...] | None  # None: the group `role` tells it
     roles: Mapping[str, Role]
     axes: str
@@ -52,6 +53,7 @@ def read_rule(fields: Fields) -> MapRule:
     rule = MapRule(
         name=name,
         file=file,
+        texts=(fields.text("name"), *((fields.text("file"),) if file else ())),
         role=role,
         roles=roles,
         axes=fields.text("axes"),

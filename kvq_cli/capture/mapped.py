@@ -14,12 +14,13 @@ from kvq_cli.capture.files import Files
 from kvq_cli.capture.header import Tensor, shown
 from kvq_cli.capture.layout_map import LayoutMap
 from kvq_cli.capture.map_rules import MapRule
-from kvq_cli.capture.pattern import fitted
+from kvq_cli.capture.pattern import fitted, ways
 from kvq_cli.errors import CaptureError
 from kvq_cli.words import Role
 
 NAME: Final = "map"
 MAX_NUMBER: Final = 65535
+MAX_TRIES: Final = 1 << 27  # of all names by all patterns: about a second of them
 NUMBER: Final = re.compile("0*[0-9]{1,5}", re.ASCII)
 
 
@@ -30,6 +31,7 @@ def adapter_of(layout_map: LayoutMap) -> Adapter:
 
 def recognise(layout_map: LayoutMap, files: Files) -> Found | None:
     """Each tensor by the first rule that fits; CaptureError where it then cannot be as told."""
+    _check_tries(layout_map, files)
     bindings, used = [], set()
     for tensor in files.tensors:
         for at, rule in enumerate(layout_map.rules):
@@ -43,6 +45,16 @@ def recognise(layout_map: LayoutMap, files: Files) -> Found | None:
     # What the files tell counts before it.
     facts = {key: text for key, text in layout_map.facts.items() if not files.metadata.get(key)}
     return Found(tuple(bindings), tuple(notes), identity=facts) if bindings else None
+
+
+def _check_tries(layout_map: LayoutMap, files: Files) -> None:
+    """CaptureError where so many names and patterns could take long."""
+    names = [max(len(each.name), len(files.name_of(each)), 1) for each in files.tensors]
+    texts = [text for rule in layout_map.rules for text in rule.texts]
+    tries = len(names) * sum(ways(text, max(names, default=1)) for text in texts)
+    if tries > MAX_TRIES:
+        found = f"{len(names)} names and {len(texts)} patterns could be tried in {tries} ways"
+        raise CaptureError("E207", f"{found}, at most {MAX_TRIES} are allowed")
 
 
 def _groups(rule: MapRule, files: Files, tensor: Tensor) -> dict[str, str] | None:

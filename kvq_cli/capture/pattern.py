@@ -36,7 +36,23 @@ def compiled(text: str) -> re.Pattern[str]:
     """The pattern; ValueError says what is wrong with it."""
     if len(text) > MAX_PATTERN:
         raise ValueError(f"{len(text)} characters, at most {MAX_PATTERN} are allowed")
-    reader = _Reader()
+    reader = _read(text, MAX_NAME)
+    if reader.ways > MAX_WAYS:
+        repeats = "two of * and + behind anything but \\d are allowed, and a few choices"
+        raise ValueError(f"a name could be tried in {reader.ways} ways: {repeats}")
+    try:
+        return re.compile("".join(reader.written), re.ASCII | re.DOTALL)
+    except re.error as error:
+        raise ValueError(str(error)) from error
+
+
+def ways(text: str, length: int) -> int:
+    """In how many ways names of up to `length` characters can be tried."""
+    return _read(text, min(length, MAX_NAME)).ways
+
+
+def _read(text: str, length: int) -> _Reader:
+    reader = _Reader(length)
     at = 0
     while at < len(text):
         token = TOKEN.match(text, at)
@@ -46,14 +62,7 @@ def compiled(text: str) -> re.Pattern[str]:
         at = token.end()
     if len(reader.open) > 1:
         raise ValueError("a ( is not closed")
-    ways = sum(reader.open[0])
-    if ways > MAX_WAYS:
-        repeats = "two of * and + behind anything but \\d are allowed, and a few choices"
-        raise ValueError(f"a name could be tried in {ways} ways: {repeats}")
-    try:
-        return re.compile("".join(reader.written), re.ASCII | re.DOTALL)
-    except re.error as error:
-        raise ValueError(str(error)) from error
+    return reader
 
 
 def fitted(pattern: re.Pattern[str], name: str) -> re.Match[str] | None:
@@ -69,11 +78,17 @@ def quoted(text: str) -> str:
 class _Reader:
     """Counts ways while it copies tokens: of each open group, those of its branches."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: int) -> None:
+        self._length = length  # of names
         self.open: list[list[int]] = [[1]]
         self.written: list[str] = []
         self._last = ""  # what a repeat would stand behind
         self._ways = 1  # those of the group that was closed last
+
+    @property
+    def ways(self) -> int:
+        """Those of the whole pattern, once it is read."""
+        return sum(self.open[0])
 
     def take(self, token: re.Match[str]) -> None:
         kind, text = str(token.lastgroup), token.group()
@@ -107,7 +122,7 @@ class _Reader:
         elif self._last == DIGIT:
             return f"{text}+"  # possessive
         else:
-            branch[-1] *= MAX_NAME
+            branch[-1] *= self._length
         return text
 
 

@@ -33,6 +33,12 @@ PAGE: Final = b"PAGE"
 INDX: Final = b"INDX"
 QUAL: Final = b"qual"
 KNOWN: Final = (HEAD, TABL, TENS, PAGE, INDX)
+# The most that planes of a type take, packed; stored, entropy coding may add SLACK and no more.
+MOST: Final = {HEAD: (8 << 20) + 8, TABL: 1 << 22, TENS: 1 << 22, PAGE: MAX_LENGTH}
+MOST_ANCILLARY: Final = 1 << 22
+SLACK: Final = 1 << 16
+INDEX_HEAD: Final = 32
+LEAF: Final = 4096 * 128
 
 
 @record
@@ -74,8 +80,7 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
     kind, zero, stored, packed, sequence = GUARDED.unpack_from(raw)
     if not crc_holds(raw):
         raise DigestError("chunk header CRC does not hold", offset)
-    whole = kind != INDX or stored == packed
-    if zero != bytes(4) or stored > MAX_LENGTH or packed > MAX_LENGTH or not whole:
+    if zero != bytes(4) or not _may_take(kind, stored, packed, sequence):
         raise ContainerError("E304", "chunk header holds a value outside the spec", offset)
     if not (kind.isalpha() and kind.isascii()):
         raise ContainerError("E304", f"chunk type {kind!r} is not four letters", offset)
@@ -88,6 +93,16 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
 def crc_holds(raw: bytes) -> bool:
     """Whether the CRC of a chunk header does; not of less than one."""
     return raw[28:32] == CRC.pack(zlib.crc32(raw[:28]))
+
+
+def _may_take(kind: bytes, stored: int, packed: int, sequence: int) -> bool:
+    """Whether a chunk may have these lengths, before anything is read or allocated for it."""
+    if kind in MOST:
+        return packed <= MOST[kind] and stored <= min(packed + SLACK, MAX_LENGTH)
+    if kind == INDX:
+        # A root has 64 bytes for each leaf, and each leaf is a chunk before it.
+        return stored == packed and stored <= INDEX_HEAD + max(LEAF, 64 * sequence)
+    return max(stored, packed) <= (MOST_ANCILLARY if kind[0] & 0x20 else MAX_LENGTH)
 
 
 def check_payload(header: ChunkHeader, header_digest: bytes, payload: Buffer) -> None:

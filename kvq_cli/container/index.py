@@ -84,6 +84,11 @@ def frame_root(leaves: Sequence[LeafEntry]) -> bytes:
     return HEAD.pack(ROOT, len(entries), 0, bytes(16)) + b"".join(entries)
 
 
+def root_size(pages: int) -> int:
+    """Bytes of the root of an index of so many pages."""
+    return HEAD.size + -(-pages // LEAF_PAGES) * LEAF_ENTRY.size
+
+
 def kind_of(payload: memoryview, offset: int) -> int:
     """LEAF or ROOT, for a reader that goes forward."""
     kind = _read_head(payload, offset)[0]

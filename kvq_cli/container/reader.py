@@ -130,6 +130,8 @@ class Reader:
         root = self.chunk_at(end.index_offset)
         if end.chunks != root.header.sequence + 1:
             raise ContainerError("E304", "footer and index differ", end.index_offset)
+        if root.header.stored != index.root_size(end.pages):
+            raise ContainerError("E304", "footer and index differ in pages", end.index_offset)
         leaves = index.read_root(self.load(root), end.index_offset)
         if end.pages != sum(leaf.count for leaf in leaves):
             raise ContainerError("E304", "footer and index differ in pages", end.index_offset)

@@ -11,14 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from enum import StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from kvq_cli.contract.numbers import f32_text, f64_text
-
-
-@runtime_checkable
-class _Object(Protocol):
-    def to_json(self) -> dict[str, Any]: ...
 
 
 class Singles(list[float]):
@@ -53,4 +48,4 @@ def _plain(value: Any) -> Any:
         return [_plain(element) for element in value]
     if isinstance(value, bytes):
         return list(value)
-    return value.to_json() if isinstance(value, _Object) else value
+    return value.to_json() if hasattr(value, "to_json") else value

@@ -8,6 +8,7 @@ that of the file and not of the machine that measured.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Final, Self
 
 from kvq_cli import jsontext
@@ -19,6 +20,7 @@ from kvq_cli.words import Role
 SCHEMA: Final = "kvq_calibration_v1"
 AXES: Final = ("channel", "token")
 MOST: Final = (1 << 53) - 1
+LISTED: Final = 1024  # outlier channels of a role
 
 
 @record
@@ -36,9 +38,7 @@ class RoleSummary:
 
     @classmethod
     def from_json(cls, fields: Fields) -> Self:
-        channels = fields.value("outlier_channels")
-        if not isinstance(channels, list) or not all(map(_is_place, channels)):
-            fields.refuse("outlier_channels", "an array of [layer, head, channel] is expected")
+        channels = _places(fields, "outlier_channels")
         axis = fields.text("axis")
         if axis not in AXES:
             fields.refuse("axis", f"not one of {', '.join(AXES)}")
@@ -48,7 +48,7 @@ class RoleSummary:
             mean_norm=_measured(fields, "mean_norm"),
             max_norm=_measured(fields, "max_norm"),
             outlier_rows=fields.integer("outlier_rows", 0, MOST),
-            outlier_channels=tuple((int(a), int(b), int(c)) for a, b, c in channels),
+            outlier_channels=channels,
             mean_energy=_measured(fields, "mean_energy"),
             axis=axis,
         )
@@ -97,7 +97,9 @@ class Calibration:
             roles=roles,
             first_tokens=fields.integer("first_tokens", 0, MOST),
             profile=fields.optional(fields.text, "profile"),
-            bits_per_element=fields.optional(fields.number, "bits_per_element"),
+            bits_per_element=(
+                _measured(fields, "bits_per_element") if fields.has("bits_per_element") else None
+            ),
         )
         if len(heads) != found.layers:
             fields.refuse("kv_heads", f"{len(heads)} numbers for {found.layers} layers")
@@ -127,6 +129,18 @@ def _measured(fields: Fields, key: str) -> float:
     if number < 0:
         fields.refuse(key, "less than 0")
     return number
+
+
+def _places(fields: Fields, key: str) -> tuple[tuple[int, int, int], ...]:
+    """At most LISTED places, ascending and all different."""
+    value = fields.value(key)
+    if not isinstance(value, list) or not all(map(_is_place, value)):
+        fields.refuse(key, "an array of [layer, head, channel] is expected")
+    if len(value) > LISTED:
+        fields.refuse(key, f"{len(value)} channels, at most {LISTED} are allowed", "E404")
+    if any(one >= other for one, other in pairwise(value)):
+        fields.refuse(key, "not ascending")
+    return tuple((int(a), int(b), int(c)) for a, b, c in value)
 
 
 def _is_place(value: Any) -> bool:

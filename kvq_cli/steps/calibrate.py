@@ -24,7 +24,7 @@ from kvq_cli.capture import Capture
 from kvq_cli.capture.slab import Slab
 from kvq_cli.errors import ProfileError, UsageError
 from kvq_cli.profile import Profile, load_calibration
-from kvq_cli.profile.calibration import Calibration, RoleSummary
+from kvq_cli.profile.calibration import LISTED, Calibration, RoleSummary
 from kvq_cli.quality.distortion import rounded
 from kvq_cli.record import record
 from kvq_cli.steps.facts import check_rows
@@ -38,7 +38,6 @@ MEANS: Final = 0.25
 SINKS: Final = 16
 SMALL: Final = 0.5
 BLOCK: Final = 1 << 20  # elements at a time
-LISTED: Final = 1024  # outlier channels
 MEMBER: Final = "/calibration_digest"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from kvq_cli.capture.files import File, Files
+from kvq_cli.capture.files import MAX_HEADS, File, Files
 from kvq_cli.container import chunk
 from kvq_cli.container.reader import Chunk
 from kvq_cli.container.records import pieces
@@ -33,6 +33,7 @@ def load_front(
     """
     heads: list[OpenedPiece | Chunk] = []
     found: list[File] = []
+    left = MAX_HEADS
     for number in range(opener.manifest.sources):
         if number in opener.lost.files:
             found.append(lost_file(opener.manifest, number))
@@ -40,6 +41,10 @@ def load_front(
         each = next(chunks)
         if each.header.type != chunk.HEAD:
             raise ContainerError("E304", "HEAD chunks come first, one a file", each.header.offset)
+        left -= each.header.packed
+        if left < 0:
+            told = f"heads of more than {MAX_HEADS} bytes together"
+            raise ContainerError("E306", told, each.header.offset)
         found.append(opener.head(each, number))
         heads.append(each)
     return Files(found), heads + _load_tables(opener, chunks)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.capture.files import File
+from kvq_cli.capture.folder import MAX_HEAD
 from kvq_cli.codecs import Codec
 from kvq_cli.container import chunk, coded
 from kvq_cli.container.chunk import ChunkHeader
@@ -40,7 +41,6 @@ from kvq_cli.steps.promised import container_codecs, source_file
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
 
-MAX_HEAD: Final = 1 << 24
 NOTHING: Final = Partial("", None)  # that is lost
 STACK: Final = 1 << 20  # bytes of pages, decoded, up to which one call costs less than several
 

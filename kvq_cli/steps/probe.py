@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -127,9 +128,10 @@ def probe_of(
         if found is None and kind != SELF:
             yield None
             return
-        probe = Probe(capture, found, kind, _digest(found) if found else None)
+        probe = Probe(capture, found, kind)
         _check(probe)
-        yield probe
+        # Queries for another capture may be of any size, and are not read.
+        yield replace(probe, digest=_digest(found)) if found else probe
 
 
 def read_bits(source: Source, slab: Slab, start: int, stop: int) -> NDArray[Any]:

@@ -170,3 +170,18 @@ def test_options_that_would_do_nothing(folder):
     """Queries and samples are for budgets."""
     ran = kvq("profile", "calibrate", folder / "cache", "--sample", 3)
     refused(ran, 2, "E101", "--budget")
+
+
+def test_a_calibration_is_held_to_its_page(folder):
+    """Channels ascend, at most 1,024 of them, and no figure is negative."""
+    told = calibrated(folder)
+    path = folder / "c.json"
+    for channels, error in (
+        ([[1, 0, 0], [0, 0, 0]], "E401"),
+        ([[0, 0, 0], [0, 0, 0]], "E401"),
+        ([[0, 0, at] for at in range(1025)], "E404"),
+    ):
+        path.write_text(json.dumps(told | {"key": told["key"] | {"outlier_channels": channels}}))
+        refused(kvq("profile", "check", path), 7 if error == "E404" else 3, error, "/key/outlier")
+    path.write_text(json.dumps(told | {"bits_per_element": -1}))
+    refused(kvq("profile", "check", path), 3, "E401", "/bits_per_element")

@@ -170,3 +170,12 @@ def test_more_files_than_are_allowed_at_first(tmp_path):
     ran = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert contents(tmp_path / "back") == contents(folder)
+
+
+@pytest.mark.parametrize("name", ["a\\b", "a\x1b", "a\0", "n" * 600])
+def test_an_index_names_what_a_folder_may_hold(shards, tmp_path, name):
+    """Names that no folder's file may have are refused, and never opened."""
+    index = shards / "kv.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"layers.0.key": f"{name}.safetensors"}}))
+    with left_alone(tmp_path):
+        refused(kvq("compress", index), 4, "E204", "no file name that kvq keeps")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from kvq_cli import pipeline
-from kvq_cli.errors import ContainerError, KvqError
+from kvq_cli.errors import KvqError
 from kvq_cli.page import Role
 from kvq_cli.steps.bind import Terms, bind_profile
 from kvq_cli.steps.lost import Fill
@@ -242,60 +242,3 @@ def test_mutants(originals, tmp_path):
 def test_many_mutants(originals, tmp_path):
     """Likewise 10,000 others."""
     fuzz(originals, tmp_path, range(2000, 12000))
-
-
-@pytest.fixture(scope="module")
-def golden(tmp_path_factory):
-    """A container of 16 KiB or more."""
-    folder = tmp_path_factory.mktemp("golden")
-    (folder / "cache").write_bytes(canonical_capture(tokens=64, channels=32))
-    target = folder / "cache.kvq"
-    pipeline.compress(folder / "cache", target, profiles=["int8"], threads=1)
-    assert target.stat().st_size >= 16 << 10
-    return target
-
-
-def flip(path: Path, positions) -> None:
-    data = path.read_bytes()
-    with path.open("r+b", buffering=0) as file:
-        for position in positions:
-            byte, bit = divmod(position, 8)
-            file.seek(byte)
-            file.write(bytes([data[byte] ^ 1 << bit]))
-            assert outcome(lambda: pipeline.verify(path, threads=1)), f"bit {bit} of byte {byte}"
-            file.seek(byte)
-            file.write(data[byte : byte + 1])
-    pipeline.verify(path)
-
-
-def test_flipped_bits(golden):
-    """4,000 single flipped bits, spread over the file, are detected one and all."""
-    bits = golden.stat().st_size * 8
-    flip(golden, [at * bits // 4000 + at % 8 for at in range(3999)] + [bits - 1])
-
-
-@pytest.mark.long
-def test_every_flipped_bit(golden):
-    """Every single flipped bit of the file is detected."""
-    flip(golden, range(golden.stat().st_size * 8))
-
-
-def truncations(path: Path, sizes) -> None:
-    data = path.read_bytes()
-    cut = path.with_name("cut.kvq")
-    for size in sizes:
-        cut.write_bytes(data[:size])
-        error = outcome(lambda: pipeline.verify(cut, threads=1))
-        assert isinstance(error, ContainerError), size
-
-
-def test_truncations(golden):
-    """Every 64th truncation is detected, and those around the footer."""
-    size = golden.stat().st_size
-    truncations(golden, [*range(0, size, 64), *range(size - 130, size)])
-
-
-@pytest.mark.long
-def test_every_truncation(golden):
-    """Every truncation is detected."""
-    truncations(golden, range(golden.stat().st_size))

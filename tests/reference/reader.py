@@ -144,7 +144,7 @@ def read_chunk(
     kind, zero, stored, packed, number, crc = struct.unpack("<4s4sQQII", start[:32])
     need(zlib.crc32(start[:28]) == crc, "CRC of a chunk header does not hold")
     need(kind.isalpha() and zero == bytes(4), "chunk type, or zero")
-    need(stored <= 2**27 and packed <= 2**27, "chunk is too long")
+    need(may_take(kind, stored, packed, number), "chunk is too long")
     need(number == sequence, "sequence number")
     payload = data[at + 64 : at + 64 + stored]
     need(len(payload) == stored, "payload is cut off")
@@ -152,6 +152,16 @@ def read_chunk(
     need(digest == start[32:], "chunk digest does not hold")
     chunk = Chunk(kind, at, stored, packed, number, digest, payload)
     return chunk, padded(data, at + 64 + stored, alignment)
+
+
+def may_take(kind: bytes, stored: int, packed: int, sequence: int) -> bool:
+    """The limits of lengths by type."""
+    most = {b"HEAD": 2**23 + 8, b"TABL": 2**22, b"TENS": 2**22, b"PAGE": 2**27}.get(kind)
+    if most is not None:
+        return packed <= most and stored <= min(packed + 2**16, 2**27)
+    if kind == b"INDX":
+        return stored == packed and stored <= 32 + max(2**19, 64 * sequence)
+    return max(stored, packed) <= (2**22 if kind[0] >= 97 else 2**27)
 
 
 def check_footer(data: bytes, at: int, chunks: list[Chunk], pages: int, roots: bytes) -> None:
@@ -206,6 +216,7 @@ class Walk:
         file = self.due.pop(0)
         need(struct.unpack("<II", record) == (file, 0), "HEAD record")
         need(len(table.packed) == 1 and table.packed[0] <= 8 + 2**23, "HEAD planes")
+        need(sum(map(len, self.heads)) + table.packed[0] <= 2**25, "HEADs together")
         (head,) = table.planes()
         self.heads[file] = head
         digest = sources(self.header)[file]["digest"]

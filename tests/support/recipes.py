@@ -7,12 +7,15 @@ with k = paint + i, exact in F16, BF16 and F32; integers and other dtypes are th
 bytes in place of painted ones.
 `members` are further ones of its entry in the header.
 
-A folder has `files` by name: each a capture of its own, or `text`.
+A folder has `files` by name: each a capture of its own, or `text`, or `hex`, or so many
+`zeros`, or a symbolic `link` to a name, or a `pipe`.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +43,27 @@ def capture_files(recipe: dict[str, Any]) -> dict[str, bytes]:
         name: file["text"].encode() if "text" in file else capture_bytes(file)
         for name, file in recipe["files"].items()
     }
+
+
+def lay_out(recipe: dict[str, Any], path: Path) -> Path:
+    """The file or folder of a recipe, written to a path."""
+    if "files" in recipe:
+        path.mkdir()
+        for name, file in recipe["files"].items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            lay_out(file, path / name)
+    elif "link" in recipe:
+        path.symlink_to(recipe["link"])
+    elif "pipe" in recipe:
+        os.mkfifo(path)
+    elif "zeros" in recipe:
+        path.touch()
+        os.truncate(path, recipe["zeros"])
+    elif "text" in recipe or "hex" in recipe:
+        path.write_bytes(recipe.get("text", "").encode() or bytes.fromhex(recipe.get("hex", "")))
+    else:
+        path.write_bytes(capture_bytes(recipe))
+    return path
 
 
 def tensor_bytes(tensor: dict[str, Any]) -> bytes:

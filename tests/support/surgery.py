@@ -15,6 +15,7 @@ import copy
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import zstandard
@@ -231,19 +232,67 @@ def footer(body: dict[str, Any], state: State, at: int) -> bytes:
     return start + fields("crc:I zero20:20s magic:8s", facts | {"crc": crc})
 
 
-def operate(data: bytes, edits: list[dict[str, Any]]) -> bytes:
+def operate(
+    data: bytes, edits: list[dict[str, Any]], others: Mapping[str, bytes] | None = None
+) -> bytes:
     """The container after the edits of a case, as formats/vectors/container/README.md has them."""
-    file_edits = {"flip", "truncate", "append", "insert", "remove"}
+    file_edits = {"flip", "truncate", "append", "insert", "remove", "pieces", "reseal"}
     inner = [edit for edit in edits if not file_edits & set(edit)]
+    base = data
     if inner:
         body = take_apart(data)
         for edit in inner:
             cut(body, edit)
         data = put_together(body)
     for edit in edits:
-        if edit not in inner:
+        if "pieces" in edit:
+            twin = {"twin": operate(base, edit["twin"])} if "twin" in edit else {}
+            data = joined(data, edit["pieces"], {**(others or {}), **twin})
+        elif edit not in inner:
             data = alter(data, edit)
     return data
+
+
+def places(data: bytes) -> dict[int | str, slice]:
+    """Where a valid container has its header, each chunk by number, and its footer."""
+    alignment = 1 << data[24]
+    at = 64 + int.from_bytes(data[20:24], "little")
+    at += -at % alignment
+    found: dict[int | str, slice] = {"header": slice(0, at), "all": slice(None)}
+    while at < len(data) - 128:
+        size = 64 + int.from_bytes(data[at + 8 : at + 16], "little")
+        size += -size % alignment
+        found[len(found) - 2] = slice(at, at + size)
+        at += size
+    return {**found, "footer": slice(at, None)}
+
+
+def joined(data: bytes, pieces: list[Any], others: Mapping[str, bytes]) -> bytes:
+    """Pieces of this file, or of others, byte for byte as they lie there."""
+    out = b""
+    for piece in pieces:
+        source, place = (data, piece) if not isinstance(piece, dict) else _taken(piece, others)
+        out += source[places(source)[place]]
+    return out
+
+
+def _taken(piece: dict[str, Any], others: Mapping[str, bytes]) -> tuple[bytes, int | str]:
+    return others[piece["of"]], piece["take"]
+
+
+def resealed(data: bytes, edit: dict[str, Any]) -> bytes:
+    """Bytes of a chunk overwritten and its CRC made anew; its digest too, where asked."""
+    start, changed = places(data)[edit["reseal"]].start, bytearray(data)
+    new = bytes.fromhex(edit["hex"])
+    changed[start + edit["at"] : start + edit["at"] + len(new)] = new
+    changed[start + 28 : start + 32] = struct.pack("<I", zlib.crc32(changed[start : start + 28]))
+    if edit.get("digest"):
+        size = int.from_bytes(changed[start + 8 : start + 16], "little")
+        payload = blake3(changed[start + 64 : start + 64 + size]).digest()
+        header = bytes(changed[start : start + 32])
+        digest = tagged("kvq/v1/chunk", bytes(data[32:64]), header, payload)
+        changed[start + 32 : start + 64] = digest
+    return bytes(changed)
 
 
 def find(body: Any, pointer: str) -> tuple[Any, Any]:
@@ -307,6 +356,8 @@ def alter(data: bytes, edit: dict[str, Any]) -> bytes:
         changed = bytearray(data)
         changed[edit["flip"]] ^= edit["mask"]
         return bytes(changed)
+    if "reseal" in edit:
+        return resealed(data, edit)
     if "truncate" in edit:
         return data[: edit["truncate"]]
     if "append" in edit:

@@ -44,7 +44,7 @@ def texts(files):
 
 def broken(name):
     case = INVALID[name]
-    return surgery.operate(BASES[case["base"]], case["edits"])
+    return surgery.operate(BASES[case["base"]], case["edits"], BASES)
 
 
 @every_vector

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import struct
 from pathlib import Path
@@ -20,6 +19,7 @@ from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.contract.words import LloydMode
 from kvq_cli.errors import ProfileError
+from support.patches import patched
 
 FOLDER = Path(__file__).parents[2] / "formats" / "vectors" / "contract"
 VALID = jsontext.loads((FOLDER / "fibquant.json").read_bytes(), limit=1 << 20)
@@ -41,26 +41,6 @@ CASES = [
 
 def load(text: str) -> Any:
     return jsontext.loads(text.encode(), limit=1 << 20)
-
-
-def patched(value: Any, patch: list[dict[str, Any]]) -> Any:
-    """RFC 6902, as far as the vectors use it."""
-    root = {"": copy.deepcopy(value)}
-    for step in patch:
-        path = ["", *step["path"].split("/")[1:]]
-        *parents, last = (key.replace("~1", "/").replace("~0", "~") for key in path)
-        target: Any = root
-        for key in parents:
-            target = target[int(key)] if isinstance(target, list) else target[key]
-        if isinstance(target, list):
-            target.insert(len(target) if last == "-" else int(last), step["value"])
-            continue
-        assert (last in target) == (step["op"] != "add")
-        if step["op"] == "remove":
-            del target[last]
-        else:
-            target[last] = step["value"]
-    return root[""]
 
 
 def read(group: dict[str, Any], value: Any, shape: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from kvq_cli import jsontext
 from kvq_cli.capture.layout_map import MAX_BYTES, parse_map
 from kvq_cli.capture.mapped import recognise
 from kvq_cli.errors import KvqError
+from support.patches import patched
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "formats" / "vectors" / "layout_map"
@@ -32,16 +32,7 @@ def document(case):
         return case["layout_map"]
     if "text" in case:
         return json.loads(case["text"])
-    (step,) = case["patch"]
-    inner = made = copy.deepcopy(INVALID["base"])
-    *path, last = step["path"].split("/")[1:]
-    for part in path:
-        inner = inner[int(part) if isinstance(inner, list) else part]
-    if step["op"] == "remove":
-        del inner[last]
-    else:
-        inner[int(last) if isinstance(inner, list) else last] = step["value"]
-    return made
+    return patched(INVALID["base"], case["patch"])
 
 
 def bound(case):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from jsonschema import Draft202012Validator
 from kvq_cli import jsontext
 from kvq_cli.errors import KvqError
 from kvq_cli.profile import builtin_names, load_profile, parse_profile, read_profile
+from support.patches import patched
 
 ROOT = Path(__file__).parent.parent.parent
 VECTORS = ROOT / "formats" / "vectors" / "profile"
@@ -27,25 +27,6 @@ VALIDATOR = Draft202012Validator(SCHEMA)
 
 each_valid = pytest.mark.parametrize("case", VALID, ids=lambda case: case["id"])
 each_invalid = pytest.mark.parametrize("case", INVALID["cases"], ids=lambda case: case["id"])
-
-
-def patched(patch):
-    """INVALID's base with a JSON Patch of add, replace and remove."""
-    document = copy.deepcopy(INVALID["base"])
-    for step in patch:
-        *path, last = (
-            part.replace("~1", "/").replace("~0", "~") for part in step["path"].split("/")[1:]
-        )
-        inner = document
-        for part in path:
-            inner = inner[int(part) if isinstance(inner, list) else part]
-        key = int(last) if isinstance(inner, list) else last
-        if step["op"] == "remove":
-            del inner[key]
-        else:
-            assert step["op"] == "replace" or isinstance(inner, dict)
-            inner[key] = step["value"]
-    return document
 
 
 def test_the_schema_is_a_schema():
@@ -99,7 +80,7 @@ def test_base_is_valid():
 @each_invalid
 def test_the_parser_refuses_an_invalid_case(case):
     """The refusal has the stated id and the stated JSON pointer."""
-    text = case["text"] if "text" in case else json.dumps(patched(case["patch"]))
+    text = case["text"] if "text" in case else json.dumps(patched(INVALID["base"], case["patch"]))
     with pytest.raises(KvqError) as refusal:
         read_profile(text.encode())
     assert (refusal.value.error_id, refusal.value.pointer) == (case["error"], case["pointer"])
@@ -110,7 +91,9 @@ def test_the_schema_refuses_what_it_has_words_for(case):
     """The schema refuses and accepts exactly as the case says."""
     if case["schema"] == "no json":
         return
-    document = json.loads(case["text"]) if "text" in case else patched(case["patch"])
+    document = (
+        json.loads(case["text"]) if "text" in case else patched(INVALID["base"], case["patch"])
+    )
     assert VALIDATOR.is_valid(document) == (case["schema"] == "cannot")
 
 
