@@ -17,7 +17,6 @@ from blake3 import blake3
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-SIZE: Final = 32
 SMALL: Final = 1 << 14  # up to here a copy costs less than another call
 PREFIX: Final = "blake3:"
 TEXT: Final = re.compile(r"blake3:[0-9a-f]{64}")

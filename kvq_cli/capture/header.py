@@ -66,7 +66,7 @@ class Header:
 
 def shown(text: str) -> str:
     """Text from a file as it may be printed: escaped, in ASCII, not endless."""
-    escaped = json.dumps(text[:MAX_SHOWN])[1:-1].replace("\x7f", "\\u007f")
+    escaped = json.dumps(text[:MAX_SHOWN])[1:-1]
     return escaped if len(text) <= MAX_SHOWN else f"{escaped}..."
 
 

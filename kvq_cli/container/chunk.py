@@ -82,7 +82,7 @@ def read_chunk_header(raw: bytes, offset: int) -> ChunkHeader:
         raise DigestError("chunk header CRC does not hold", offset)
     if zero != bytes(4) or not _may_take(kind, stored, packed, sequence):
         raise ContainerError("E304", "chunk header holds a value outside the spec", offset)
-    if not (kind.isalpha() and kind.isascii()):
+    if not kind.isalpha():  # of bytes, which asks for ASCII
         raise ContainerError("E304", f"chunk type {kind!r} is not four letters", offset)
     header = ChunkHeader(kind, stored, packed, sequence, raw[32:64], raw[:32], offset)
     if kind not in KNOWN and not header.ancillary:

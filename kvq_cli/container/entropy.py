@@ -59,7 +59,7 @@ class Coder:
         if len(plane) < LEAST_SIZE:
             return None
         frame = self._compressor.compress(plane)
-        return frame if len(frame) <= len(plane) - max(1, len(plane) // part) else None
+        return frame if len(frame) <= len(plane) - len(plane) // part else None
 
 
 class Decoder:
