@@ -199,7 +199,8 @@ def _calibration_digest(fields: Fields) -> str | None:
 def _storage(fields: Fields, *, fixed_rate: bool) -> Storage:
     members = fields.object("storage") if fields.has("storage") else Fields({}, "/storage")
     entropy = members.optional(members.choice, "entropy", Entropy) or Entropy.ZSTD
-    alignment = members.optional(members.integer, "alignment", 64, 1 << 21) or 64
+    alignment = members.optional(members.integer, "alignment", MIN_ALIGNMENT, MAX_ALIGNMENT)
+    alignment = alignment or MIN_ALIGNMENT
     if alignment & (alignment - 1):
         members.refuse("alignment", f"{alignment} is not a power of two in 64..2097152")
     level = members.optional(members.integer, "level", 1, MAX_LEVEL) or 1
