@@ -76,3 +76,13 @@ def test_the_file_that_is_shown_has_no_name(tmp_path: Path, monkeypatch) -> None
     monkeypatch.setattr(gatekeeper, "safe_open", watched)
     gatekeeper.check(HEADER)
     assert seen == [[]]
+
+
+def test_no_temporary_directory_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty KVQ_TMPDIR is as none: it does not name the folder that one works in."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("KVQ_TMPDIR", "")
+    gatekeeper.check(HEADER)

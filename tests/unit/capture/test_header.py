@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvq_cli.capture import gatekeeper
-from kvq_cli.capture.header import MAX_SHOWN, Header, parse_header, shown
+from kvq_cli.capture.header import MAX_SHOWN, Header, header_size, parse_header, shown
 from kvq_cli.errors import CaptureError
 from kvq_cli.words import ELEMENT_BITS
 from support.captures import paint, raw_safetensors, safetensors_bytes
@@ -84,8 +85,14 @@ def test_every_truncation_is_refused() -> None:
 
 def test_header_read_short() -> None:
     """Header bytes that the file has and the caller did not read are refused, not guessed."""
-    with pytest.raises(CaptureError):
+    with pytest.raises(CaptureError) as refusal:
         parse_header(SMALL[:40], len(SMALL))
+    assert refusal.value.error_id == "E201"
+    padded = raw_safetensors(b"{} ", 0)  # which is JSON without its last byte too
+    with pytest.raises(CaptureError) as refusal:
+        parse_header(padded[:-1], len(padded))
+    assert refusal.value.error_id == "E201"
+    parse_header(padded, len(padded))
 
 
 @pytest.mark.parametrize("dtype", ELEMENT_BITS)
@@ -105,6 +112,75 @@ def test_names_are_escaped() -> None:
     with pytest.raises(CaptureError) as refusal:
         parse(file)
     assert "\x1b" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("length", [0, 1, MAX_SHOWN - 1, MAX_SHOWN])
+def test_what_is_short_is_shown_whole(length: int) -> None:
+    """Text up to the limit stays as it is, and has no mark behind it."""
+    assert shown("x" * length) == "x" * length
+    assert shown("x" * (MAX_SHOWN + 1)) == "x" * MAX_SHOWN + "..."
+
+
+@pytest.mark.parametrize(
+    ("prefix", "file_size", "found"),
+    [
+        (bytes(7), 100, "E201"),
+        (bytes(8), 7, "E201"),
+        (bytes(8), 8, 8),
+        (b"\x02" + bytes(7), 10, 10),
+        (b"\x02" + bytes(9), 10, 10),
+        (b"\x03" + bytes(7), 10, "E201"),
+        ((8 << 20).to_bytes(8, "little"), 1 << 40, 8 + (8 << 20)),
+        ((8 << 20 | 1).to_bytes(8, "little"), 1 << 40, "E207"),
+        ((8 << 20 | 1).to_bytes(8, "little"), (8 << 20) + 8, "E201"),
+    ],
+)
+def test_the_length_of_a_header(prefix: bytes, file_size: int, found: int | str) -> None:
+    """It lies in the file, to the last byte, and is at most 8 MiB."""
+    if isinstance(found, int):
+        assert header_size(prefix, file_size) == found
+        return
+    with pytest.raises(CaptureError) as refusal:
+        header_size(prefix, file_size)
+    assert refusal.value.error_id == found
+
+
+def huge(shape: list[int], nbytes: int) -> Header:
+    entry = {"dtype": "U8", "shape": shape, "data_offsets": [0, nbytes]}
+    raw = raw_safetensors(json.dumps({"a": entry}))
+    return parse_header(raw, len(raw) + nbytes)
+
+
+def test_bits_are_counted_in_64() -> None:
+    """A tensor of 2^63 bits is beyond the limit, one of a byte less is not."""
+    for shape in ([(1 << 60) - 1], [1 << 59], [3, 1 << 58]):
+        nbytes = math.prod(shape)
+        assert huge(shape, nbytes).tensors[0].nbytes == nbytes
+    for shape in ([1 << 60], [1 << 30, 1 << 30], [1 << 61]):
+        with pytest.raises(CaptureError) as refusal:
+            huge(shape, math.prod(shape))
+        assert refusal.value.error_id == "E207"
+
+
+def test_quotation_marks_are_counted() -> None:
+    """2^18 of them are read, one more is beyond the limit."""
+    text = b'{"__metadata__":{"a":"' + b'\\"' * ((1 << 18) - 6) + b'"}}'
+    assert text.count(b'"') == 1 << 18
+    assert parse(raw_safetensors(text, 0)).tensors == ()
+    with pytest.raises(CaptureError) as refusal:
+        parse(raw_safetensors(text.replace(b'"a"', b'"a\\""'), 0))
+    assert refusal.value.error_id == "E207"
+
+
+def test_the_number_of_lmcache_is_kept() -> None:
+    """`fmt` of an entry is there; where it is missing there is none."""
+    entries = {
+        name: {"dtype": "U8", "shape": [1], "data_offsets": [at, at + 1], **more}
+        for at, (name, more) in enumerate({"a": {"fmt": 7}, "b": {"fmt": 0}, "c": {}}.items())
+    }
+    header = parse(raw_safetensors(json.dumps(entries), 3))
+    assert [tensor.form for tensor in header.tensors] == [7, 0, None]
+    assert {tensor.file for tensor in header.tensors} == {0}
 
 
 NAMES = st.text(max_size=4)

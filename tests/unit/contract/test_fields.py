@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvq_cli.contract.fields import U64, Fields
+from kvq_cli.contract.fields import U8, U64, Fields, shown
 from kvq_cli.errors import ProfileError
 
 
@@ -34,6 +34,12 @@ def test_integers_are_integers(value: Any) -> None:
     """A boolean, a float of whole value or a number out of range is no integer."""
     error = refused(Fields({"a": value}).integer, "a", 0, U64)
     assert (error.error_id, error.pointer) == ("E401", "/a")
+
+
+def test_bytes_are_integers_to_255() -> None:
+    """The largest byte is read, what is larger is not."""
+    assert Fields({"a": [0, 255]}).integers("a", 0, U8) == (0, 255)
+    assert refused(Fields({"a": [256]}).integers, "a", 0, U8).pointer == "/a/0"
 
 
 def test_integers_are_exact() -> None:
@@ -80,6 +86,7 @@ def test_lists_point_at_their_elements() -> None:
     fields = Fields({"n": [1, True], "t": ["x", 2], "o": [{}, 3], "s": "x"}, "/r/0")
     assert refused(fields.integers, "n").pointer == "/r/0/n/1"
     assert refused(fields.texts, "t").pointer == "/r/0/t/1"
+    assert refused(fields.texts, "t").error_id == "E401"
     assert refused(fields.objects, "o").pointer == "/r/0/o/1"
     assert refused(fields.array, "s").pointer == "/r/0/s"
     assert Fields({"n": [2, 1]}).integers("n") == (2, 1)
@@ -138,3 +145,5 @@ def test_long_values_are_cut() -> None:
     message = str(refused(Fields({"a": "\n" * 10_000}).integer, "a"))
     assert len(message) < 200
     assert message.isprintable()
+    assert shown("x" * 58) == '"' + "x" * 58 + '"'
+    assert shown("x" * 59) == '"' + "x" * 59 + "…"
