@@ -53,11 +53,11 @@ def _text(value: float, digits: str, fixed: range) -> str:
 
 
 def _split(digits: str) -> tuple[str, int]:
-    """Significant digits without zeros around them, and the exponent of the first."""
+    """Of d.ddde±X: the digits without zeros around them, and the exponent of the first."""
     mantissa, _, power = digits.partition("e")
     whole, _, fraction = mantissa.partition(".")
     significant = (whole + fraction).lstrip("0")
-    exponent = int(power or 0) + len(significant) - len(fraction) - 1
+    exponent = int(power) + len(significant) - len(fraction) - 1
     return significant.rstrip("0"), exponent
 
 

@@ -29,6 +29,24 @@ def test_a_tag_a_zero_byte_and_the_parts(sizes, kind):
     assert len(whole) == 32
 
 
+def test_large_parts_are_not_copied(monkeypatch):
+    """Those above 16 KiB are hashed where they lie, those up to it together."""
+    fed = []
+
+    class Recorder:
+        def update(self, data):
+            fed.append(data)
+
+        def digest(self):
+            return b""
+
+    monkeypatch.setattr(digest, "blake3", Recorder)
+    small, large = bytes(1 << 14), bytes((1 << 14) + 1)
+    digest.tagged("t", [small, large, b"a", small, b"b"])
+    assert fed == [b"t\0" + small, large, b"a" + small + b"b"]
+    assert fed[1] is large
+
+
 def test_of_plain_bytes():
     """BLAKE3 of the bytes and of nothing else; the first is the vector of no bytes."""
     none = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
