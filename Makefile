@@ -9,7 +9,7 @@ VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
 .PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e fuzz \
-	vectors vectors-check docs docs-check pictures sample-data build clean
+	mutation vectors vectors-check docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ e2e: ## Measure what profiles do to a real model's perplexity; E2E="--model qwen
 fuzz: ## Fuzz what kvq reads, a minute each target; FUZZ="chunks --seconds 600" and such.
 	@$(PYTHON) fuzzing/make_fuzz.py
 	@.venv-fuzz/bin/python -m fuzzing $(FUZZ)
+
+mutation: $(VENV)/.test ## See whether tests notice small faults; MUTATION="container/index --sample 50" and such.
+	@$(BIN)/python -m mutating $(MUTATION)
 
 vectors: $(VENV)/.test ## Write the conformance vectors; only after the spec changed.
 	@for tool in $(VECTORS); do $(BIN)/python $$tool || { echo "$$tool failed"; exit 1; }; done
