@@ -31,6 +31,9 @@ from blake3 import blake3
 
 import bench_docs
 import e2e_docs
+import fuzz_docs
+import mutation_docs
+import trust_docs
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.fib_quant import FibQuant
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json, names
@@ -54,6 +57,7 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/e2e.md",
     "docs/errors.md",
+    "docs/trust.md",
 )
 BLOCK: Final = re.compile(r"(<!-- make_docs: (\S+) -->\n).*?(<!-- /make_docs -->)", re.DOTALL)
 CONSOLE: Final = re.compile(r"(```console\n)(.*?)(```)", re.DOTALL)
@@ -191,6 +195,9 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     "commands": commands_block,
     **bench_docs.BLOCKS,
     **e2e_docs.BLOCKS,
+    **fuzz_docs.BLOCKS,
+    **mutation_docs.BLOCKS,
+    **trust_docs.BLOCKS,
 }
 
 
