@@ -23,7 +23,7 @@ from kvq_cli.container.coverage import Coverage
 from kvq_cli.container.partial import Partial
 from kvq_cli.container.reader import PAGE_RECORD, PIECE_RECORD, SOURCE_RECORD, Chunk, Reader
 from kvq_cli.container.records import PageRecord
-from kvq_cli.container.salvage import candidates, payload_of
+from kvq_cli.container.salvage import candidates, unpadded
 from kvq_cli.digest import plain
 from kvq_cli.errors import ContainerError, FileError, KvqError
 from kvq_cli.numerics.scratch import Tables
@@ -108,7 +108,7 @@ class Intact:
     def _take_table(self, found: Found) -> None:
         number, at = found.place
         if len(self._tables[number]) == at:
-            self._tables[number] += self._opener.piece(payload_of(self._reader, found.header)).data
+            self._tables[number] += self._opener.piece(unpadded(self._reader, found.header)).data
 
     def _use_tables(self) -> None:
         lost: list[int] = []
@@ -125,7 +125,7 @@ class Intact:
 
     def _holds(self, header: ChunkHeader) -> bool:
         try:
-            payload_of(self._reader, header)
+            self._reader.load(unpadded(self._reader, header))
         except ContainerError:
             return False
         return True
@@ -135,7 +135,7 @@ class Intact:
 
     def _open(self, header: ChunkHeader) -> Found | None:
         try:
-            each = payload_of(self._reader, header)
+            each = unpadded(self._reader, header)
             if header.type in RECORDS:
                 return self._coded(each)
             payload = bytes(self._reader.load(each))
@@ -149,7 +149,8 @@ class Intact:
 
     def _coded(self, each: Chunk) -> Found:
         header, opener = each.header, self._opener
-        payload = self._reader.load(each)
+        assert each.raw is not None
+        payload = each.raw[: header.stored]  # which the opener checks before it looks at it
         record = bytes(payload[: RECORDS[header.type]])
         number, page, source = int.from_bytes(record[:4], "little"), None, index.NO_DIGEST
         place, digest = (number, 0), b""
@@ -228,7 +229,7 @@ class Leaves:
             return found.source
         if self._read[0] != at:
             leaf = self._leaves[at]
-            payload = bytes(self._reader.load(payload_of(self._reader, leaf)))
+            payload = bytes(self._reader.load(unpadded(self._reader, leaf)))
             self._read = at, _entries(payload, leaf.offset)
         return _told(self._read[1], number, found.packed_digest)
 
