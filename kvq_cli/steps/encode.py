@@ -82,9 +82,13 @@ class Encoder:
             yield code(chunk.TENS, pack_piece_record(number, at), planes, coder)
 
     def encode_batch(self, batch: Sequence[PagePlan]) -> list[EncodedPage]:
-        """All pages of a batch; neighbours of one kind go through their codec together."""
+        """All pages of a batch; neighbours of one kind go through their codec together.
+
+        Heads of a page that was refused may have their place behind the next page.
+        """
         groups = (list(group) for _, group in groupby(batch, key=_kind))
-        return [page for group in groups for page in self._encode_group(group)]
+        pages = [page for group in groups for page in self._encode_group(group)]
+        return sorted(pages, key=lambda page: page.record.key)
 
     def encode(self, planned: PagePlan) -> list[EncodedPage]:
         """One page, or one a head where the codec cannot hold all of it."""
@@ -162,8 +166,10 @@ def settled_codec(planned: PagePlan, codec: Codec) -> tuple[Codec, Reason]:
 
 
 def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
-    """Neighbouring pages, about BATCH bytes a job."""
-    return in_batches(pages, lambda page: page.nbytes, BATCH)
+    """Neighbouring pages, about BATCH bytes a job; those of one first token stay together."""
+    together = (list(group) for _, group in groupby(pages, key=_place))
+    for batch in in_batches(together, lambda group: sum(page.nbytes for page in group), BATCH):
+        yield [page for group in batch for page in group]
 
 
 def _spec(planned: PagePlan) -> PageSpec:
@@ -179,6 +185,12 @@ def _block(planned: PagePlan, bits: NDArray[Any]) -> Block:
 def _pieces(tall: Sequence[memoryview], sizes: Sequence[int], at: int) -> list[memoryview]:
     """What of each plane of a tall page is that of one of its pages."""
     return [plane[at * size : (at + 1) * size] for plane, size in zip(tall, sizes, strict=True)]
+
+
+def _place(planned: PagePlan) -> tuple[int, ...]:
+    """What pages share that differ in their heads alone."""
+    key = planned.record.key
+    return (key.role, key.batch, key.layer, key.start)
 
 
 def _kind(planned: PagePlan) -> tuple[object, ...]:

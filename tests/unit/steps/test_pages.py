@@ -110,3 +110,20 @@ def test_one_page_that_no_encoder_writes(folder, number, threads, tmp_path):
     path = tmp_path / "lie"
     path.write_bytes(surgery.put_together(body))
     assert [error_id for _, error_id, _ in told(path, tmp_path, threads)] == ["E502", "E502"]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_refused_heads_stand_in_page_order(threads, monkeypatch, tmp_path):
+    """One head of the first of two head sets holds a NaN: its page goes behind the second set's."""
+    rules = [{"heads": [[0, 2]], "codec": "int8"}, {"codec": "turboquant_mse"}]
+    value = {"schema": "kvq_profile_v1", "name": "p", "page_tokens": 16, "rules": rules}
+    capture = bytearray(canonical_capture(layers=1, heads=4, tokens=40, channels=32))
+    at = 8 + int.from_bytes(capture[:8], "little")
+    capture[at : at + 2] = b"\x01\x7e"
+    (tmp_path / "cache").write_bytes(capture)
+    boxes = [tmp_path / name for name in ("together", "alone")]
+    for box in boxes:
+        compress(tmp_path / "cache", box, profiles=[parse_profile(value)], threads=threads)
+        verify(box, against=tmp_path / "cache")
+        alone(monkeypatch)
+    assert boxes[0].read_bytes() == boxes[1].read_bytes()
