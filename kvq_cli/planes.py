@@ -6,7 +6,9 @@ A codec states its layout from parameters and page spec alone. From it follow ev
 length in a container, the bytes that are scales and the bytes that are codes, and how a
 slice of heads and tokens is cut out of an encoded page: each plane names its axes, "H" for
 kv heads, "T" for tokens, "G" for groups of tokens, any other letter for what a slice leaves
-whole. A page with an axis "G" is cut along heads alone.
+whole. A page with an axis "G" is cut along heads alone, one without an axis "H" not at all.
+
+A plane may be open: its one axis is then at most so long, and its packed length says how long.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ class Plane:
     dtype: str
     shape: tuple[int, ...]
     axes: str
+    open: bool = False
 
     @property
     def nbytes(self) -> int:
+        """Bytes; of an open plane at most so many."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -43,7 +47,16 @@ Planes: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 def packed_sizes(layout: Layout) -> tuple[int, ...]:
+    """Of an open plane the largest."""
     return tuple(plane.nbytes for plane in layout)
+
+
+def allowed_sizes(layout: Layout) -> tuple[range, ...]:
+    """The packed lengths that each plane may have."""
+    return tuple(
+        range(0 if plane.open else plane.nbytes, plane.nbytes + 1, np.dtype(plane.dtype).itemsize)
+        for plane in layout
+    )
 
 
 def pack(layout: Layout, planes: Planes) -> list[memoryview]:
@@ -51,7 +64,8 @@ def pack(layout: Layout, planes: Planes) -> list[memoryview]:
     packed = []
     for plane in layout:
         array = planes[plane.name]
-        if array.shape != plane.shape or array.dtype != np.dtype(plane.dtype):
+        fits = array.shape == plane.shape or (plane.open and array.shape <= plane.shape)
+        if not fits or array.dtype != np.dtype(plane.dtype):
             raise AssertionError(f"plane {plane.name}: {array.dtype} {array.shape}, not {plane}")
         packed.append(raw_bytes(np.ascontiguousarray(array)))
     return packed
@@ -79,18 +93,24 @@ def unpack(layout: Layout, packed: Sequence[memoryview]) -> dict[str, NDArray[An
     if len(packed) != len(layout):
         raise CodecError("E502", f"{len(packed)} planes, the codec's layout has {len(layout)}")
     planes = {}
-    for plane, data in zip(layout, packed, strict=True):
-        if len(data) != plane.nbytes:
+    for plane, data, allowed in zip(layout, packed, allowed_sizes(layout), strict=True):
+        if len(data) not in allowed:
             raise CodecError(
                 "E502", f"plane {plane.name}: {len(data)} bytes, the layout has {plane.nbytes}"
             )
-        planes[plane.name] = read_only(np.frombuffer(data, dtype=plane.dtype).reshape(plane.shape))
+        shape = (-1,) if plane.open else plane.shape
+        planes[plane.name] = read_only(np.frombuffer(data, dtype=plane.dtype).reshape(shape))
     return planes
+
+
+def cuts_heads(layout: Layout) -> bool:
+    """Whether heads of a page can be decoded without the others."""
+    return any("H" in plane.axes for plane in layout)
 
 
 def cuts_tokens(layout: Layout) -> bool:
     """Whether tokens of a page can be decoded without their neighbours."""
-    return not any("G" in plane.axes for plane in layout)
+    return cuts_heads(layout) and not any("G" in plane.axes for plane in layout)
 
 
 def cut(

@@ -11,6 +11,7 @@ Matrices are integers: whatever made them, from here on they are data.
 
 from __future__ import annotations
 
+import math
 import struct
 from itertools import pairwise
 from typing import Any, Final, Self
@@ -146,7 +147,7 @@ class _Cursor:
 
     def take(self, dtype: str, *shape: int) -> NDArray[Any]:
         """The next array; a view where the alignment does not matter."""
-        size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         if self._at + size > len(self._data):
             raise _refusal("cut off")
         part = self._data[self._at : self._at + size]

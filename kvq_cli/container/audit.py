@@ -52,7 +52,8 @@ class Audit:
         if self._stage != 1 or (header.type, piece) != next(self._pieces, None):
             name = header.type.decode()
             raise ContainerError("E304", f"a {name} piece that is not the next one", header.offset)
-        self._content.update(packed)
+        if header.type == chunk.TENS:
+            self._content.update(packed)
 
     def page(self, header: ChunkHeader, record: PageRecord, packed: bytes | None) -> None:
         """A PAGE chunk.
@@ -125,7 +126,7 @@ class Audit:
 
 def _promised(manifest: Manifest) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
     """The TABL and TENS chunks a container must hold."""
-    tables = pieces(table.nbytes for table in manifest.tables)
+    tables = pieces(manifest.held)
     tensors = pieces(manifest.carried)
     if manifest.partial is not None:
         lost = {*manifest.partial.tables}, {*manifest.partial.tensors}

@@ -98,13 +98,18 @@ def read_table(kind: bytes, record_size: int, payload: memoryview, offset: int) 
     return Table(kind, bytes(payload[:record_size]), tuple(planes))
 
 
-def check_sizes(table: Table, sizes: Sequence[int], offset: int) -> None:
-    """ContainerError unless packed lengths are what the layout says."""
+def check_sizes(table: Table, allowed: Sequence[range], offset: int) -> None:
+    """ContainerError unless packed lengths are such as the layout allows."""
     found = [plane.packed for plane in table.planes]
-    if found != list(sizes):
-        raise ContainerError(
-            "E304", f"packed lengths {found}, the layout says {list(sizes)}", offset
-        )
+    fits = len(found) == len(allowed) and all(map(range.__contains__, allowed, found))
+    if not fits:
+        told = [each[0] if len(each) == 1 else f"up to {each[-1]}" for each in allowed]
+        raise ContainerError("E304", f"packed lengths {found}, the layout says {told}", offset)
+
+
+def exactly(sizes: Sequence[int]) -> list[range]:
+    """That a plane has just this length."""
+    return [range(size, size + 1) for size in sizes]
 
 
 def decode(table: Table, payload: memoryview, decoder: Decoder, offset: int) -> list[memoryview]:

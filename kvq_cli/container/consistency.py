@@ -73,7 +73,8 @@ def _check_partial(manifest: Manifest, partial: Partial) -> None:
     """What is lost was once there."""
     if any(number >= manifest.sources for number in partial.files):
         _refuse("a lost file that is not there")
-    if any(number >= len(manifest.tables) for number in partial.tables):
+    held = [*manifest.held]
+    if any(number >= len(held) or not held[number] for number in partial.tables):
         _refuse("a lost table that is not there")
     sizes = dict(enumerate(manifest.carried))
     for number, at in partial.tensors:

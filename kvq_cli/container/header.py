@@ -20,7 +20,7 @@ from kvq_cli.container.manifest import (
     RoleShape,
 )
 from kvq_cli.container.partial import read_partial
-from kvq_cli.container.preamble import MAX_HEADER
+from kvq_cli.container.preamble import MAX_HEADER, PARTIAL, REFERENCED
 from kvq_cli.container.tensors import read_digest, read_files, read_tensor
 from kvq_cli.contract.fields import U64, Fields
 from kvq_cli.errors import ContainerError, ProfileError
@@ -33,13 +33,13 @@ MAX_LAYERS: Final = 1 << 16  # also of layers times batch entries
 MAX_HEADS: Final = 1 << 21  # times layers times batch entries
 
 
-def read_manifest(raw: bytes, alignment: int, *, partial: bool) -> Manifest:
+def read_manifest(raw: bytes, alignment: int, features: int) -> Manifest:
     """The manifest of a header whose digest held; ContainerError where it is outside the spec."""
     try:
         value = jsontext.loads(raw, limit=MAX_HEADER)
         if jsontext.canonical(value).encode() != raw:
             raise ContainerError("E304", "header JSON is not canonical", 64)
-        manifest = _manifest(Fields(value), partial=partial)
+        manifest = _manifest(Fields(value), features)
     except ProfileError as error:
         raise ContainerError("E304", f"header {error}", 64) from error
     if manifest.alignment != alignment:
@@ -47,7 +47,7 @@ def read_manifest(raw: bytes, alignment: int, *, partial: bool) -> Manifest:
     return manifest
 
 
-def _manifest(header: Fields, *, partial: bool) -> Manifest:
+def _manifest(header: Fields, features: int) -> Manifest:
     content, storage = header.object("content"), header.object("storage")
     header.done()
     content.exactly("schema", SCHEMA)
@@ -66,11 +66,12 @@ def _manifest(header: Fields, *, partial: bool) -> Manifest:
         probe=content.text("probe"),
         queries_digest=read_digest(content, "queries_digest"),
         calibration_digest=read_digest(content, "calibration_digest"),
-        partial=read_partial(content.object("partial")) if partial else None,
+        partial=read_partial(content.object("partial")) if features & PARTIAL else None,
         alignment=storage.integer("alignment", 64, 1 << 21),
         entropy=storage.text("entropy"),
         level=storage.integer("level", 0, 22),
         writer=storage.text("writer"),
+        referenced=storage.texts("referenced") if features & REFERENCED else (),
     )
     content.done()
     storage.done()
@@ -78,6 +79,9 @@ def _manifest(header: Fields, *, partial: bool) -> Manifest:
         content.refuse("probe", "unknown probe")
     if manifest.entropy not in ("zstd", "none"):
         storage.refuse("entropy", "unknown entropy codec")
+    listed = [table.digest for table in manifest.tables if table.digest in manifest.referenced]
+    if features & REFERENCED and (not listed or listed != [*manifest.referenced]):
+        storage.refuse("referenced", "not digests of tables, in their order")
     return manifest
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from kvq_cli import digest, jsontext
 from kvq_cli.container.partial import Partial
+from kvq_cli.container.preamble import PARTIAL, REFERENCED
 from kvq_cli.record import record
 from kvq_cli.words import DType, Role, TableSpec
 
@@ -161,6 +162,7 @@ class Manifest:
     queries_digest: str | None = None
     calibration_digest: str | None = None
     partial: Partial | None = None
+    referenced: tuple[str, ...] = ()  # digests of tables that are not in this file
     _by_layer: dict[int, Part] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,16 @@ class Manifest:
     def carried(self) -> Iterator[int]:
         """Bytes of each source tensor that TENS chunks hold: none of those stored as pages."""
         return (tensor.nbytes if tensor.rows is None else 0 for tensor in self.tensors)
+
+    @property
+    def held(self) -> Iterator[int]:
+        """Bytes of each table that TABL chunks hold: none of those that lie elsewhere."""
+        return (0 if table.digest in self.referenced else table.nbytes for table in self.tables)
+
+    @property
+    def features(self) -> int:
+        """The incompatible features that a reader must know."""
+        return (PARTIAL if self.partial else 0) | (REFERENCED if self.referenced else 0)
 
     @property
     def sources(self) -> int:
@@ -215,6 +227,7 @@ class Manifest:
             "entropy": self.entropy,
             "level": self.level,
             "writer": self.writer,
+            **({"referenced": list(self.referenced)} if self.referenced else {}),
         }
 
     def to_bytes(self) -> bytes:

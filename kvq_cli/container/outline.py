@@ -30,7 +30,7 @@ class Outline:
 
     def __init__(self, manifest: Manifest) -> None:
         header = manifest.to_bytes()
-        start, _ = preamble.frame_preamble(header, manifest.alignment, partial=False)
+        start, _ = preamble.frame_preamble(header, manifest.alignment, manifest.features)
         self._alignment = manifest.alignment
         self._chunks = 0
         self.pages = 0

@@ -8,13 +8,11 @@ Pages that are not there follow from the index; the rest is named here.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 from kvq_cli import digest
 from kvq_cli.contract.fields import U64, Fields
 from kvq_cli.record import record
-
-FEATURE: Final = 1  # of the incompatible features
 
 
 @record

@@ -14,7 +14,6 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from kvq_cli.container.partial import FEATURE as PARTIAL
 from kvq_cli.digest import tagged
 from kvq_cli.errors import ContainerError, DigestError
 from kvq_cli.record import record
@@ -26,6 +25,10 @@ SIZE: Final = 64
 MAX_HEADER: Final = 1 << 20
 FIELDS: Final = struct.Struct("<8sHHIIIB7s")
 
+# Incompatible features: rows are lost; tables lie elsewhere.
+PARTIAL: Final = 1
+REFERENCED: Final = 2
+
 
 @record
 class Preamble:
@@ -34,7 +37,7 @@ class Preamble:
     header_length: int
     alignment: int
     digest: bytes
-    partial: bool
+    features: int  # the incompatible ones
 
     @property
     def first_chunk(self) -> int:
@@ -46,13 +49,13 @@ def padded(length: int, alignment: int) -> int:
     return (length + alignment - 1) & -alignment
 
 
-def frame_preamble(header: bytes, alignment: int, *, partial: bool) -> tuple[bytes, bytes]:
+def frame_preamble(header: bytes, alignment: int, features: int) -> tuple[bytes, bytes]:
     """The preamble of a header, and the header digest."""
     if len(header) > MAX_HEADER:
         raise ContainerError(
             "E306", f"header JSON of {len(header)} bytes, at most {MAX_HEADER} fit a container"
         )
-    log2, features = alignment.bit_length() - 1, PARTIAL if partial else 0
+    log2 = alignment.bit_length() - 1
     fields = FIELDS.pack(MAGIC, MAJOR, MINOR, features, 0, len(header), log2, bytes(7))
     digest = header_digest(fields, header)
     return fields + digest, digest
@@ -72,12 +75,12 @@ def read_preamble(raw: bytes) -> Preamble:
     # Version before digest: another major version may put the digest elsewhere.
     if major != MAJOR:
         raise ContainerError("E305", f"container version {major}; this kvq reads {MAJOR}", 8)
-    if unknown := incompatible & ~PARTIAL:
+    if unknown := incompatible & ~(PARTIAL | REFERENCED):
         bit = unknown.bit_length() - 1
         raise ContainerError("E305", f"incompatible feature bit {bit} is unknown to this kvq", 12)
     if not 2 <= length <= MAX_HEADER or not 6 <= log2 <= 21 or zero != bytes(7):
         raise ContainerError("E304", "preamble holds a value outside the spec", 20)
-    return Preamble(length, 1 << log2, raw[32:64], bool(incompatible & PARTIAL))
+    return Preamble(length, 1 << log2, raw[32:64], incompatible)
 
 
 def check_header(raw: bytes, preamble: Preamble, header: bytes) -> None:

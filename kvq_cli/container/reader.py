@@ -8,8 +8,8 @@ the index and single pages of a file. Neither decodes: that is for whoever knows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Self
 
 from kvq_cli.container import chunk, index, preamble
 from kvq_cli.container.chunk import ChunkHeader
@@ -42,6 +42,7 @@ class Reader:
     def __init__(self, source: ByteSource, *, damaged: bool = False) -> None:
         """Of one that may be `damaged`, padding is not looked at."""
         self.source = source
+        self.given: Mapping[str, Any] = {}  # tables that lie elsewhere, by digest
         raw = source.read(0, preamble.SIZE)
         start = preamble.read_preamble(raw)
         header = source.read(preamble.SIZE, start.header_length)
@@ -49,7 +50,7 @@ class Reader:
             raise ContainerError("E302", "file ends inside the header", preamble.SIZE + len(header))
         preamble.check_header(raw, start, header)
         self.digest = start.digest
-        self.manifest: Manifest = read_manifest(header, start.alignment, partial=start.partial)
+        self.manifest: Manifest = read_manifest(header, start.alignment, start.features)
         try:
             check_manifest(self.manifest)
         except ProfileError as error:

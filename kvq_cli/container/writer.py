@@ -29,7 +29,7 @@ class Writer:
     def __init__(self, manifest: Manifest, write: Callable[..., object]) -> None:
         header = manifest.to_bytes()
         start, self._header_digest = preamble.frame_preamble(
-            header, manifest.alignment, partial=manifest.partial is not None
+            header, manifest.alignment, manifest.features
         )
         self._write = write
         self._alignment = manifest.alignment
@@ -44,7 +44,7 @@ class Writer:
 
     def append(self, coded: Coded) -> None:
         """A HEAD, TABL or TENS chunk."""
-        if coded.type != chunk.HEAD:
+        if coded.type == chunk.TENS:
             self._content.update(coded.packed_digest)
         self._append(coded.type, coded.payload, coded.payload_digest, coded.packed)
 

@@ -55,6 +55,7 @@ class Encoder:
         level = storage.level if storage.entropy == "zstd" else None
         self._bench = Bench(level, plan.tables)
         self._tables = [plan.tables[table.digest] for table in plan.manifest.tables]
+        self._held = list(plan.manifest.held)
         self._carried = list(plan.manifest.carried)
         self._largest = plan.largest_page
 
@@ -72,7 +73,7 @@ class Encoder:
         for number, file in enumerate(self._files.files):
             yield code(chunk.HEAD, pack_source_record(number), [file.head], coder)
         tables = [raw_bytes(table) for table in self._tables]
-        for number, at, size in pieces(map(len, tables)):
+        for number, at, size in pieces(self._held):
             piece = tables[number][at : at + size]
             yield code(chunk.TABL, pack_piece_record(number, at), [piece], coder)
         for number, at, size in pieces(self._carried):

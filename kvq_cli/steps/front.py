@@ -52,7 +52,8 @@ def load_front(
 
 def _load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiece | Chunk]:
     tables, lost = opener.manifest.tables, opener.lost.tables
-    whole = [bytearray(0 if at in lost else table.nbytes) for at, table in enumerate(tables)]
+    held = enumerate(opener.manifest.held)
+    whole = [bytearray(0 if at in lost else size) for at, size in held]
     taken: list[OpenedPiece | Chunk] = []
     for number, at, size in pieces(map(len, whole)):
         each = next(chunks)
@@ -68,8 +69,7 @@ def _load_tables(opener: PageOpener, chunks: Iterator[Chunk]) -> list[OpenedPiec
             raise ContainerError("E304", found, each.header.offset)
         whole[number][at : at + size] = piece.data
         taken.append(piece)
-    there = zip(tables, whole, strict=True)
-    opener.use(checked_tables([pair for at, pair in enumerate(there) if at not in lost]))
+    opener.use(checked_tables([pair for pair in zip(tables, whole, strict=True) if pair[1]]))
     return taken
 
 

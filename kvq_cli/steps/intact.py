@@ -115,6 +115,8 @@ class Intact:
         tables: Tables = {}
         stated = zip(self._reader.manifest.tables, self._tables, strict=True)
         for number, (table, data) in enumerate(stated):
+            if table.digest in self._reader.manifest.referenced:
+                continue
             if len(data) == table.nbytes:
                 tables = {**tables, **checked_tables([(table, data)])}
             else:

@@ -32,10 +32,10 @@ from kvq_cli.container.records import (
     read_page_record,
     read_piece_record,
 )
-from kvq_cli.errors import CodecError, ContainerError
+from kvq_cli.errors import CodecError, ContainerError, ProfileError
 from kvq_cli.numerics.scratch import Tables
 from kvq_cli.page import Page
-from kvq_cli.planes import Layout, cut, cuts_tokens, packed_sizes, unpack
+from kvq_cli.planes import Layout, allowed_sizes, cut, cuts_heads, cuts_tokens, unpack
 from kvq_cli.record import record
 from kvq_cli.steps.promised import container_codecs, source_file
 from kvq_cli.steps.work import Bench
@@ -52,7 +52,7 @@ class Kind:
     codec: Codec
     spec: PageSpec
     layout: Layout
-    sizes: tuple[int, ...]  # of the planes, packed
+    sizes: tuple[range, ...]  # that the planes may have, packed
     most: int  # pages that are worth decoding together
 
 
@@ -106,11 +106,14 @@ class PageOpener:
         self.lost = reader.manifest.partial or NOTHING
         self._coverage = Coverage(reader.manifest)
         self._bench = Bench()
+        self._missing: set[str] = set()  # digests of tables that lie elsewhere
         self._kinds: dict[tuple[int, PageSpec], Kind] = {}
 
     def use(self, tables: Tables) -> None:
         """Decode with these, from now on: before the first page is opened."""
-        self._bench = Bench(tables=tables)
+        given = self.reader.given
+        self._bench = Bench(tables={**given, **tables})
+        self._missing = {*self.manifest.referenced} - {*given}
 
     def stacks(self, chunks: Sequence[Chunk]) -> Iterator[Stack]:
         """The pages of neighbouring PAGE chunks, in order, those of a kind together."""
@@ -158,7 +161,7 @@ class PageOpener:
             raise ContainerError("E304", "a piece of what the header does not have", body)
         count = 1 if kind == chunk.TABL else width(self.manifest.tensors[number].dtype)
         size = min(PIECE, whole[number].nbytes - at)
-        self._check_packed(table, each.header, [size // count] * count)
+        self._check_packed(table, each.header, coded.exactly([size // count] * count))
         planes = coded.decode(table, payload, self._bench.decoder, body)
         digest = coded.packed_digest(kind, table.record, planes)
         return OpenedPiece(each.header, number, at, together(planes), digest)
@@ -170,7 +173,7 @@ class PageOpener:
         table = coded.read_table(chunk.HEAD, SOURCE_RECORD, payload, body)
         if table.record != pack_source_record(number) or each.header.packed > MAX_HEAD:
             raise ContainerError("E304", "source header holds a value outside the spec", body)
-        self._check_packed(table, each.header, [each.header.packed])
+        self._check_packed(table, each.header, coded.exactly([each.header.packed]))
         (data,) = coded.decode(table, payload, self._bench.decoder, body)
         return source_file(self.manifest, number, bytes(data))
 
@@ -178,18 +181,30 @@ class PageOpener:
         self, stack: Stack, heads: Sequence[int], tokens: Sequence[int], dtype: DType | None
     ) -> NDArray[Any]:
         """The bits of chosen heads of the stack and of chosen tokens; alive in scratch."""
-        spec = stack.kind.spec
-        if not (_is_all(tokens, spec.tokens) or cuts_tokens(stack.kind.layout)):
+        spec, layout = stack.kind.spec, stack.kind.layout
+        if self._missing:
+            self._refuse_without(stack.kind.codec)
+        if not (_is_all(heads, spec.heads) or cuts_heads(layout)):
+            whole = self.rows(stack, range(spec.heads), tokens, dtype)
+            return np.ascontiguousarray(whole[_index(heads)])
+        if not (_is_all(tokens, spec.tokens) or cuts_tokens(layout)):
             whole = self.rows(stack, heads, range(spec.tokens), dtype)
             return np.ascontiguousarray(whole[:, _index(tokens)])
         planes = stack.planes
         if not (_is_all(heads, spec.heads) and _is_all(tokens, spec.tokens)):
-            planes = cut(stack.kind.layout, planes, _index(heads), _index(tokens))
+            planes = cut(layout, planes, _index(heads), _index(tokens))
             spec = PageSpec(len(heads), len(tokens), spec.channels, spec.dtype)
         target = PageSpec(spec.heads, spec.tokens, spec.channels, dtype or spec.dtype)
         bits = self._bench.scratch.take("rows", target.shape, target.dtype.bits)
         stack.kind.codec.decode(planes, spec, Page(target, bits), self._bench.scratch)
         return bits
+
+    def _refuse_without(self, codec: Codec) -> None:
+        """ProfileError E403 where a table of the codec lies in a file that was not given."""
+        for table in codec.tables():
+            if table.digest in self._missing:
+                found = f"container refers to the calibration {self.manifest.calibration_digest}"
+                raise ProfileError("E403", f"{found}; give its file with --calibration")
 
     def all_rows(self, stack: Stack, dtype: DType | None = None) -> NDArray[Any]:
         """The bits of every page of the stack, (pages * H, T, D); alive in scratch."""
@@ -203,7 +218,7 @@ class PageOpener:
             # Codecs treat each head for itself, so pages may be stacked along the heads.
             tall = all(plane.axes.startswith("H") for plane in layout)
             most = max(1, STACK // spec.nbytes) if tall else 1
-            found = Kind(self.codecs[codec], spec, layout, packed_sizes(layout), most)
+            found = Kind(self.codecs[codec], spec, layout, allowed_sizes(layout), most)
         return self._kinds.setdefault((codec, spec), found)
 
     def _layout(self, codec: int, spec: PageSpec) -> Layout:
@@ -216,9 +231,9 @@ class PageOpener:
             raise ContainerError("E304", f"page not for its codec: {error}") from error
 
     @staticmethod
-    def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[int]) -> None:
+    def _check_packed(table: Table, header: ChunkHeader, sizes: Sequence[range]) -> None:
         coded.check_sizes(table, sizes, header.offset + chunk.SIZE)
-        if sum(sizes) != header.packed:
+        if sum(plane.packed for plane in table.planes) != header.packed:
             raise ContainerError("E304", "packed length is not that of the planes", header.offset)
 
 

@@ -94,7 +94,7 @@ class _Sizes:
         self.outline = Outline(plan.manifest)
         for file in plan.capture.files.files:
             self.outline.source_header(len(file.head))
-        self.outline.tables(table.nbytes for table in plan.manifest.tables)
+        self.outline.tables(plan.manifest.held)
 
     def layer(self, role: Role, layer: int) -> dict[str, Any]:
         """What is told of one role and layer, over all batch entries."""

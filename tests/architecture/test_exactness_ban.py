@@ -87,6 +87,7 @@ ALLOWED = {
     ("quality/attention.py", "second", "log"): "attention_kl, which no budget bounds",
     ("quality/rope.py", "_frequencies", "exp"): "decimal, which rounds correctly",
     ("numerics/scratch.py", "_make", "prod"): "math.prod over the integers of a shape",
+    ("codecs/basis.py", "take", "prod"): "math.prod over the integers of a shape",
 }
 
 

@@ -62,7 +62,7 @@ def tagged(tag: str, *parts: bytes) -> bytes:
     return blake3(b"\0".join([tag.encode(), b""]) + b"".join(parts)).digest()
 
 
-def read_header(text: bytes, alignment: int, *, partial: bool = False) -> Header:
+def read_header(text: bytes, alignment: int, features: int = 0) -> Header:
     """The header of this text; Refused where a member is not what the spec says."""
     try:
         value = json.loads(text)
@@ -73,12 +73,19 @@ def read_header(text: bytes, alignment: int, *, partial: bool = False) -> Header
     check_depth(value, 32)
     members(value, "content storage")
     content, storage = value["content"], value["storage"]
-    members(storage, "alignment entropy level writer")
+    partial, referenced = bool(features & 1), bool(features & 2)
+    members(storage, "alignment entropy level writer" + " referenced" * referenced)
     need(integer(storage["alignment"]) == alignment, "alignment differs from the preamble's")
     need(storage["entropy"] in ("zstd", "none"), "storage.entropy")
     need(1 <= integer(storage["level"]) <= 22, "storage.level")
     string(storage["writer"])
     slabs = check_content(content, partial=partial)
+    if referenced:
+        elsewhere = array(storage["referenced"])
+        digests = [each["digest"] for each in content["tables"]]
+        need(elsewhere and elsewhere == [one for one in digests if one in elsewhere], "referenced")
+        lost = content.get("partial", {"tables": []})["tables"]
+        need(not any(digests[at] in elsewhere for at in lost), "a lost table lies elsewhere")
     return Header(content, storage, slabs)
 
 

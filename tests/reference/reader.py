@@ -118,13 +118,13 @@ def read_start(data: bytes) -> tuple[Header, bytes, int, int]:
     need(len(data) >= 10 and data[8:10] == b"\1\0", "another major version")
     need(len(data) >= 64, "shorter than a preamble")
     _, incompatible, _, length, log2, zero = struct.unpack("<HIIIB7s", data[10:32])
-    need(incompatible < 2, f"unknown incompatible features {incompatible:#x}")
+    need(incompatible < 4, f"unknown incompatible features {incompatible:#x}")
     need(2 <= length <= 2**20 and 6 <= log2 <= 21 and zero == bytes(7), "preamble field")
     text = data[64 : 64 + length]
     need(len(text) == length, "header is cut off")
     digest = tagged("kvq/v1/header", data[:32], text)
     need(digest == data[32:64], "header digest does not hold")
-    header = read_header(text, 1 << log2, partial=incompatible == 1)
+    header = read_header(text, 1 << log2, incompatible)
     return header, digest, 1 << log2, padded(data, 64 + length, 1 << log2)
 
 
@@ -187,6 +187,10 @@ class Walk:
         for at in self.pieces:
             self.pass_lost(at)
         self.tables = [bytearray() for _ in header.content["tables"]]
+        elsewhere = header.storage.get("referenced", [])
+        self.elsewhere = {
+            at for at, one in enumerate(header.content["tables"]) if one["digest"] in elsewhere
+        }
         self.pages: list[Page] = []
         self.covered: dict[tuple[int, int, int], list[int]] = {}
         self.waiting: list[tuple[bytes, bytes]] = []  # entries without their source digest; it
@@ -234,14 +238,13 @@ class Walk:
         need(offset == len(held) and table.packed == (min(PIECE, left),), "TABL offset or planes")
         held += table.planes()[0]
         need(left > PIECE or text(held) == stated["digest"], "digest of a table does not hold")
-        self.packed_digests.append(table.digest())
 
     def next_table(self) -> int | None:
-        """The first table that is not whole and not lost; None if there is none."""
+        """The first table that is not whole, lost or elsewhere; None if there is none."""
         sizes = map(size_of, self.header.content["tables"])
         held = enumerate(zip(self.tables, sizes, strict=True))
         short = (at for at, (table, size) in held if len(table) < size)
-        return next((at for at in short if at not in self.lost["tables"]), None)
+        return next((at for at in short if at not in {*self.lost["tables"], *self.elsewhere}), None)
 
     def pass_lost(self, number: int) -> None:
         """Zeros where the next pieces of a tensor are lost."""

@@ -49,9 +49,9 @@ def changed(header: dict[str, Any], **members: Any) -> dict[str, Any]:
 def read(header: dict[str, Any], alignment: int | None = None) -> Manifest:
     """Each member by itself."""
     stated: int = header["storage"]["alignment"]
-    partial = "partial" in header["content"]
+    features = ("partial" in header["content"]) + 2 * ("referenced" in header["storage"])
     text = canonical(header)
-    return read_manifest(text, stated if alignment is None else alignment, partial=partial)
+    return read_manifest(text, stated if alignment is None else alignment, features)
 
 
 def checked(header: dict[str, Any]) -> Manifest:

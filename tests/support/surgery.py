@@ -193,7 +193,7 @@ class State:
 
     def note(self, facts: dict[str, Any]) -> None:
         kind = facts["type"]
-        if kind in ("TABL", "TENS", "PAGE") and "payload" not in facts:
+        if kind in ("TENS", "PAGE") and "payload" not in facts:
             self.packed_digests.append(bytes.fromhex(self.packed_digest))
         if kind == "PAGE" and "payload" not in facts:
             record = fields(RECORDS["PAGE"], facts["record"]).hex()

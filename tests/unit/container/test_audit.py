@@ -84,7 +84,7 @@ FOUND: Final = {
     ("tables", 27): (("E304", 5568), ("E304", 5504)),  # a table that the header does not have
     ("tables", 30): (("E304", 4928), ("E304", 4864)),  # a piece past the end
     ("tables", 31): (("E304", 4928), ("E304", 4864)),  # a table cut in two
-    ("tables", 37): (("E303", 9472), None),  # a packed digest that does not go into content_root
+    ("tables", 37): (("E303", 4224), None),  # a packed digest that does not go into content_root
     ("pages", 3): (("E304", None), ("E304", None)),  # codec that the header does not have
     ("pages", 4): (("E304", None), ("E304", None)),  # batch entry that the part does not have
     ("pages", 5): (("E304", None), ("E304", None)),  # layer that no part has

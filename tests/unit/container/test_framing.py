@@ -53,8 +53,8 @@ def test_preambles_that_are_read(changed, length, alignment):
     read = preamble.read_preamble(start(**changed))
     assert (read.header_length, read.alignment) == (length, alignment)
     assert read.digest == start(**changed)[32:]
-    assert not read.partial
-    assert preamble.read_preamble(start(**changed, incompatible=1)).partial
+    assert read.features == 0
+    assert preamble.read_preamble(start(**changed, incompatible=3)).features == 3
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_preambles_that_are_read(changed, length, alignment):
         ({"magic": b"\x00KVQ\r\n\x1a\n"}, ("E301", 0)),
         ({"major": 0}, ("E305", 8)),
         ({"major": 2}, ("E305", 8)),
-        ({"incompatible": 2}, ("E305", 12)),
-        ({"incompatible": 3}, ("E305", 12)),
+        ({"incompatible": 4}, ("E305", 12)),
+        ({"incompatible": 7}, ("E305", 12)),
         ({"incompatible": 1 << 31}, ("E305", 12)),
         ({"length": 0}, ("E304", 20)),
         ({"length": 1}, ("E304", 20)),
@@ -104,23 +104,23 @@ def test_the_header_digest_covers_preamble_and_header():
 def test_padding(length, alignment, padded):
     """Up to the next multiple, and no further."""
     assert preamble.padded(length, alignment) == padded
-    assert preamble.Preamble(length, alignment, b"", partial=False).first_chunk == preamble.padded(
+    assert preamble.Preamble(length, alignment, b"", 0).first_chunk == preamble.padded(
         64 + length, alignment
     )
 
 
 def test_what_is_framed_is_read():
     """A preamble that kvq writes, of the largest header and the largest alignment too."""
-    for size, alignment, partial in ((2, 64, False), (2, 64, True), (1 << 20, 1 << 21, False)):
+    for size, alignment, features in ((2, 64, 0), (2, 64, 3), (1 << 20, 1 << 21, 0)):
         header = b"x" * size
-        raw, digest = preamble.frame_preamble(header, alignment, partial=partial)
+        raw, digest = preamble.frame_preamble(header, alignment, features)
         read = preamble.read_preamble(raw)
         assert (read.header_length, read.alignment, read.digest) == (size, alignment, digest)
         log2 = alignment.bit_length() - 1
-        assert raw[:32] == start(length=size, log2=log2, incompatible=int(partial))[:32]
+        assert raw[:32] == start(length=size, log2=log2, incompatible=features)[:32]
         preamble.check_header(raw, read, header)
     with pytest.raises(ContainerError) as large:
-        preamble.frame_preamble(bytes((1 << 20) + 1), 64, partial=False)
+        preamble.frame_preamble(bytes((1 << 20) + 1), 64, 0)
     assert large.value.error_id == "E306"
 
 

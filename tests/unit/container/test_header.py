@@ -284,7 +284,7 @@ def test_the_two_halves(name):
         RAW | {name: []},
     ):
         with pytest.raises(ContainerError) as refusal:
-            read_manifest(canonical(header), 64, partial=False)
+            read_manifest(canonical(header), 64, 0)
         assert refusal.value.error_id == "E304"
 
 
@@ -292,7 +292,7 @@ def test_storage_members():
     """All four of them."""
     for name in RAW["storage"]:
         with pytest.raises(ContainerError):
-            read_manifest(canonical(changed(RAW, **{f"storage__{name}": ...})), 64, partial=False)
+            read_manifest(canonical(changed(RAW, **{f"storage__{name}": ...})), 64, 0)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_storage_members():
 def test_text_that_is_refused(raw):
     """No JSON, none of a header, or not canonical."""
     with pytest.raises(ContainerError) as refusal:
-        read_manifest(raw, 64, partial=False)
+        read_manifest(raw, 64, 0)
     assert (refusal.value.error_id, refusal.value.offset) == ("E304", 64)
 
 
@@ -353,7 +353,7 @@ def test_what_is_lost(name):
 
 def test_partial_is_there_where_the_preamble_says_so():
     """And nowhere else."""
-    for header, partial in ((RAW, True), (changed(RAW, partial=LOST), False)):
+    for header, features in ((RAW, 1), (changed(RAW, partial=LOST), 0), (RAW, 2)):
         with pytest.raises(ContainerError) as refusal:
-            read_manifest(canonical(header), 64, partial=partial)
+            read_manifest(canonical(header), 64, features)
         assert refusal.value.error_id == "E304"

@@ -31,7 +31,7 @@ def test_planes_survive(coder):
     payload = memoryview(made.payload)
     table = coded.read_table(b"PAGE", 8, payload, AT)
     assert (table.type, table.record) == (b"PAGE", b"r" * 8)
-    coded.check_sizes(table, [300, 0, 200], AT)
+    coded.check_sizes(table, coded.exactly([300, 0, 200]), AT)
     found = coded.decode(table, payload, Decoder(), AT)
     assert [bytes(plane) for plane in found] == PLANES
     assert made.packed == 500
@@ -97,9 +97,13 @@ def test_tables_that_are_refused(data, offset):
 def test_sizes_are_those_of_the_layout():
     """As many planes, each as long, in this order."""
     table = coded.read_table(b"TENS", 8, payload((0, 0, 5, 5), (1, 0, 7, 900)), AT)
-    coded.check_sizes(table, (5, 900), AT)
+    coded.check_sizes(table, coded.exactly([5, 900]), AT)
+    coded.check_sizes(table, [range(6), range(0, 1001, 2)], AT)
     for sizes in ([5], [900, 5], [5, 900, 0], [5, 899], []):
-        assert refused("E304", coded.check_sizes, table, sizes, AT) == AT
+        allowed = coded.exactly(sizes)
+        assert refused("E304", coded.check_sizes, table, allowed, AT) == AT
+    for allowed in ([range(6), range(0, 1001, 8)], [range(5), range(901)]):
+        assert refused("E304", coded.check_sizes, table, allowed, AT) == AT
 
 
 @pytest.mark.parametrize("size", [128, 1000, 4 * entropy.SAMPLE, 4 * entropy.SAMPLE + 1, 1 << 17])
