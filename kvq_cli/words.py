@@ -86,6 +86,16 @@ class PageKey:
 
 
 @record
+class Place:
+    """Where a page lies, for codecs that treat places differently: layers and first position."""
+
+    role: Role
+    layer: int
+    layers: int
+    position: int  # of the first token, in the whole text
+
+
+@record
 class PageSpec:
     """All that a codec's layout may depend on."""
 
@@ -93,6 +103,7 @@ class PageSpec:
     tokens: int
     channels: int
     dtype: DType
+    place: Place | None = None  # only for codecs that ask for it
 
     @property
     def shape(self) -> tuple[int, int, int]:
