@@ -32,8 +32,8 @@ from kvq_cli.profile import Profile, load_budget
 from kvq_cli.steps import comparison, expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
+from kvq_cli.steps.bound import calibrated
 from kvq_cli.steps.budget import kept_to_budget
-from kvq_cli.steps.calibrate import held_to_calibration
 from kvq_cli.steps.chain import Link, read_chain
 from kvq_cli.steps.choose import choose_profiles, storage_of
 from kvq_cli.steps.compared import its_capture
@@ -59,9 +59,10 @@ from kvq_cli.steps.narrow import segment_of
 from kvq_cli.steps.output import Output, check_output, open_output, spool
 from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.placed import open_placed
-from kvq_cli.steps.plan import Plan, make_plan
+from kvq_cli.steps.plan import Plan, make_plan, referring
 from kvq_cli.steps.probe import QuerySource
 from kvq_cli.steps.recover import recover_report, survey, write_intact
+from kvq_cli.steps.referred import give, offer
 from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
@@ -95,6 +96,7 @@ def compress(
     layout: str | None = None,
     queries: str | Path | None = None,
     calibration: str | Path | None = None,
+    refer: bool = False,
     level: int | None = None,
     alignment: int | None = None,
     widen: bool = False,
@@ -107,7 +109,8 @@ def compress(
     """Write a container of the capture; without a profile nothing is lost.
 
     What a profile's budget bounds is measured first, with the capture's own queries, or those
-    named: a file, or "self". With `continues`, the containers of a chain or the last of them,
+    named: a file, or "self". Of a calibration the container holds what its decoder needs, or
+    does but `refer` to it. With `continues`, the containers of a chain or the last of them,
     the capture holds the tokens after it, or, if it is `full`, all tokens from the first on.
     Its 8-bit floats become F16 where they shall be wide.
     """
@@ -122,6 +125,7 @@ def compress(
         chain = read_chain(continues)
         capture = segment_of(whole, chain, full=full)
         plan = _planned(capture, profiles, codebooks, calibration, level, alignment, chain)
+        plan = referring(plan) if refer else plan
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
@@ -166,6 +170,7 @@ def decompress(
     layout: str = "source",
     dtype: DType | None = None,
     identity: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
     partial: Fill | None = None,
     threads: int = 0,
     force: bool = False,
@@ -185,6 +190,7 @@ def decompress(
         chain = open_chain(paths, stack)
         for reader in chain:
             check_identity(reader.manifest, identity or {})
+            give(reader, calibration)
         manifests = [reader.manifest for reader in chain]
         joining = Joining(manifests, wanted, layout, dtype, partial)
         folder = is_folder(joining.manifest, layout)
@@ -230,6 +236,7 @@ def verify(
     check_keys(expected.identity)
     further = strictest([load_budget(budget)]) if budget else {}
     with open_reader(path) as reader, ExitStack() as stack:
+        offer(reader, expected.calibration)
         pool = stack.enter_context(workers(threads, messages=reader.source.seekable))
         capture = _its_capture(stack, against, reader)
         compared = comparison.Comparison(capture)
@@ -297,7 +304,7 @@ def stats(
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
             container = ByteSource(fd, str(path), owned=False)
-        elif profiles or codebooks or calibration or layout or meta or widen:
+        elif profiles or codebooks or layout or meta or widen:
             what = "--layout, --meta, --widen are" if layout or meta or widen else "--profile is"
             raise UsageError("E101", f"{what} for captures; a container has its own")
         elif part:
@@ -305,6 +312,8 @@ def stats(
         else:
             container = stack.enter_context(byte_source(path))
         reader = Reader(container)
+        if capture is None:
+            give(reader, calibration)
         if reader.manifest.partial is not None:
             raise ExpectationError(PARTIAL, "container is partial: nothing is measured of it")
         capture = capture or _its_capture(stack, against, reader)
@@ -312,7 +321,7 @@ def stats(
             measured = measure.Measure(reader, capture)
             end = read_all(reader, pool, measured.begin, progress)
         report = replace(measured.report(str(path), end), sample=told)
-        return with_attention(report, capture, container, asked, threads, progress)
+        return with_attention(report, capture, reader, asked, threads, progress)
 
 
 def recover(
@@ -385,6 +394,6 @@ def _planned(
 ) -> Plan:
     """What profiles make of a capture, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
-    named = held_to_calibration(capture, [each.profile for each in choices], calibration)
+    choices, found = calibrated(capture, choices, calibration)
     storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
-    return make_plan(capture, choices, storage, books, named, chain)
+    return make_plan(capture, choices, storage, {**books, **found.tables}, found, chain)

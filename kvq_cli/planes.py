@@ -51,6 +51,11 @@ def packed_sizes(layout: Layout) -> tuple[int, ...]:
     return tuple(plane.nbytes for plane in layout)
 
 
+def least_size(layout: Layout) -> int:
+    """Bytes that all planes take where open ones are empty."""
+    return sum(plane.nbytes for plane in layout if not plane.open)
+
+
 def allowed_sizes(layout: Layout) -> tuple[range, ...]:
     """The packed lengths that each plane may have."""
     return tuple(

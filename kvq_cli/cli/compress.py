@@ -40,6 +40,9 @@ def compress(
     calibration: Annotated[
         str | None, typer.Option("--calibration", help="The calibration that a profile names.")
     ] = None,
+    refer: Annotated[
+        bool, typer.Option("--refer", help="Refer to the calibration, do not hold its table.")
+    ] = False,
     level: Annotated[int | None, typer.Option("--level", help="zstd level, 1 to 22.")] = None,
     align: Annotated[int | None, typer.Option("--align", help="Chunk alignment in bytes.")] = None,
     continues: Annotated[
@@ -86,6 +89,7 @@ def compress(
             widen=widen,
             queries=queries,
             calibration=calibration,
+            refer=refer,
             level=level,
             alignment=align,
             continues=continues or [],

@@ -76,6 +76,9 @@ def decompress(
         FillName | None,
         typer.Option("--partial", help="What stands for rows that a partial container lacks."),
     ] = None,
+    calibration: Annotated[
+        str | None, typer.Option("--calibration", help="Calibration that a container refers to.")
+    ] = None,
     expect: options.Expect = None,
     output: options.Output = None,
     force: options.Force = False,
@@ -126,6 +129,7 @@ def decompress(
             layout=layout.value,
             dtype=None if dtype is DTypeName.SOURCE else DType[dtype.name],
             identity=wanted,
+            calibration=calibration,
             partial=None if partial is None else Fill[partial.name],
             threads=threads,
             force=force,

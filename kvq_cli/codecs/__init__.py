@@ -31,6 +31,7 @@ class Codec(Protocol):
     name: ClassVar[str]  # file name, spec page, vector file, key in the registry
     revision: ClassVar[int]  # other bytes, other revision; old ones decode for ever
     lossless: ClassVar[bool]
+    placed: ClassVar[bool] = False  # whether page specs must say where the page lies
 
     def layout(self, spec: PageSpec) -> Layout:
         """The planes of a page of this spec."""

@@ -32,6 +32,7 @@ from kvq_cli.codecs.int8 import Int8
 from kvq_cli.codecs.kivi import Kivi
 from kvq_cli.codecs.lossless import Lossless
 from kvq_cli.codecs.raw import Raw
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.codecs.turboquant_mse import TurboquantMse
 from kvq_cli.codecs.turboquant_prod import TurboquantProd
 from kvq_cli.errors import CodecError, ProfileError
@@ -49,6 +50,7 @@ _ALL: Final[tuple[type[Any], ...]] = (
     TurboquantMse,
     TurboquantProd,
     FibQuant,
+    Transform,
 )
 
 CODECS: Final[Mapping[tuple[str, int], type[Any]]] = types.MappingProxyType(

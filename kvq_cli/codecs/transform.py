@@ -27,6 +27,7 @@ from kvq_cli.codecs.basis import Basis, Group, Turn
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rans, rows
 from kvq_cli.numerics.bits import LARGEST, narrow, widen
+from kvq_cli.numerics.choosing import choose
 from kvq_cli.numerics.exact import product, require_subnormals, squared
 from kvq_cli.numerics.groups import Groups
 from kvq_cli.numerics.lanes import lanes_for
@@ -82,6 +83,8 @@ class Transform(Codec):
         )
 
     def check_spec(self, spec: PageSpec) -> None:
+        if spec.place is None:
+            raise CodecError("E501", "transform: a page that lies nowhere")
         if self.basis is None or self.step is None:
             raise CodecError("E501", "transform is not bound to a calibration and a step")
 
@@ -106,6 +109,8 @@ class Transform(Codec):
     def check(self, planes: Planes, spec: PageSpec) -> None:
         """Words are checked as they are decoded."""
         classes = planes["classes"]
+        if len(classes) > spec.heads * spec.channels:
+            raise CodecError("E502", "transform: more components than dimensions")
         if len(classes) and int(classes.max()) >= len(models().classes):
             raise CodecError("E502", "transform: a class that there is not")
         if len(classes) and classes[-1] == 0:
@@ -272,9 +277,7 @@ def turn_rows(
     np.copyto(other, second)
 
 
-def _quantise(
-    values: NDArray[np.float64], out: NDArray[np.int32], scratch: Scratch
-) -> None:
+def _quantise(values: NDArray[np.float64], out: NDArray[np.int32], scratch: Scratch) -> None:
     """Components in steps to integers; destroys `values`."""
     whole = scratch.take("transform.rint", values.shape, np.float64)
     np.rint(values, out=whole)
@@ -288,11 +291,13 @@ def _quantise(
 
 
 def _coded(spec: PageSpec, quantised: NDArray[np.int32], scratch: Scratch) -> Planes:
-    classes = rans.choose(quantised, scratch)
+    classes = choose(quantised, scratch)
     present = np.flatnonzero(classes)
     count = int(present[-1]) + 1 if len(present) else 0
     classes = classes[:count]
     states, words = rans.encode(quantised[:count], classes, scratch)
+    if words.nbytes > spec.nbytes:
+        raise CodecError("E501", "transform: a page that would be larger than it was")
     return {"classes": classes, "states": states, "words": words}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.layout import LayerShape
-from kvq_cli.container.source import ByteSource
+from kvq_cli.container.reader import Reader
 from kvq_cli.errors import KvqError, UsageError
 from kvq_cli.quality import METRICS, Attention, Drift, Side, Sides, widened
 from kvq_cli.quality.arithmetic import Floats
@@ -78,18 +78,18 @@ class LayerReader:
 def with_attention(
     report: StatsReport,
     capture: Capture | None,
-    container: ByteSource,
+    reader: Reader,
     queries: QuerySource,
     threads: int,
     progress: Progress,
 ) -> StatsReport:
     """The report, with what became of attention if there is somebody to ask."""
-    if queries is not None and (capture is None or not container.seekable):
+    if queries is not None and (capture is None or not reader.source.seekable):
         raise UsageError("E101", "--queries needs the capture, and a container that is a file")
-    if capture is None or not container.seekable:
+    if capture is None or not reader.source.seekable:
         return report
     with ExitStack() as stack:
-        opened = Container(container)
+        opened = Container(reader.source, reader.given)
         if opened.manifest.continues is not None:
             return replace(report, notes=(*report.notes, SEGMENT))
         try:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.slab import Block, read_blocks
-from kvq_cli.codecs import Codec, NonFinite
+from kvq_cli.codecs import Codec, NonFinite, page_of
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
 from kvq_cli.container.interleave import apart, width
@@ -27,6 +27,7 @@ from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
+from kvq_cli.steps.places import placed
 from kvq_cli.steps.plan import PagePlan, Plan, stored_by
 from kvq_cli.steps.work import Bench, in_batches
 from kvq_cli.words import PageSpec, Reason
@@ -49,6 +50,7 @@ class Encoder:
 
     def __init__(self, plan: Plan) -> None:
         self._source, self._files = plan.capture.source, plan.capture.files
+        self._manifest = plan.manifest
         self._codecs = {codec: number for number, codec in enumerate(plan.codecs)}
         self._head_sets = {heads: at for at, heads in enumerate(plan.manifest.head_sets)}
         storage = plan.manifest
@@ -93,14 +95,32 @@ class Encoder:
 
     def encode(self, planned: PagePlan) -> list[EncodedPage]:
         """One page, or one a head where the codec cannot hold all of it."""
-        page = self._read([planned])
         codec, reason = settled_codec(planned, planned.codec)
+        page = self._placed(planned, codec)
         try:
             return [self._encoded(page, planned.record, codec, reason)]
         except CodecError as refusal:
             if planned.profile.fallback is Fallback.FAIL_CLOSED:
                 raise _named(refusal, planned) from refusal
             return [self._single(page, at, planned, refusal) for at in range(page.spec.heads)]
+
+    def tried(self, planned: PagePlan, *, decoded: bool) -> tuple[int, tuple[Page, Page] | None]:
+        """Packed bytes that a page would take, and it before and after if that is asked."""
+        pages = self.encode(planned)
+        packed = sum(each.coded.packed for each in pages)
+        if not decoded or any(self._codecs[RAW] == each.record.codec for each in pages):
+            return packed, None
+        before = self._placed(planned, planned.codec)
+        planes = planned.codec.encode(before, self._bench.scratch)
+        planes = {name: plane.copy() for name, plane in planes.items()}
+        after = page_of(before.spec)
+        planned.codec.decode(planes, before.spec, after, self._bench.scratch)
+        return packed, (before, after)
+
+    def _placed(self, planned: PagePlan, codec: Codec) -> Page:
+        """A page as its codec wants to have it."""
+        page = self._read([planned])
+        return Page(placed(page.spec, planned.record.key, codec, self._manifest), page.bits)
 
     def _encode_group(self, group: Sequence[PagePlan]) -> list[EncodedPage]:
         """Pages of one kind, stacked along the heads, which codecs treat each for itself."""
@@ -148,9 +168,12 @@ class Encoder:
             return self._encoded(single, record, RAW, Reason.UNSUPPORTED)
 
     def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
+        layout = codec.layout(page.spec)
+        packed = pack(layout, codec.encode(page, self._bench.scratch))
+        grown = any(plane.open for plane in layout) and sum(map(len, packed)) >= page.spec.nbytes
+        if grown and not codec.lossless:
+            return self._encoded(page, record, RAW, Reason.LARGER)
         record = PageRecord(record.key, self._codecs[codec], reason)
-        planes = codec.encode(page, self._bench.scratch)
-        packed = pack(codec.layout(page.spec), planes)
         return self._framed(record, packed, raw_bytes(page.bits))
 
     def _framed(

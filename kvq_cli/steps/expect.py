@@ -15,13 +15,14 @@ from kvq_cli.container.manifest import Manifest
 from kvq_cli.contract.shape import KvTensorShapeV1
 from kvq_cli.digest import PREFIX, text
 from kvq_cli.errors import ExpectationError
-from kvq_cli.profile import Profile, load_calibration
+from kvq_cli.profile import Profile
 from kvq_cli.record import record
 from kvq_cli.steps.chain import Link, check_follows, read_link
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.comparison import MOST, Broken, broken
 from kvq_cli.steps.facts import load_shape
 from kvq_cli.steps.identity import difference
+from kvq_cli.steps.referred import calibration_digest
 from kvq_cli.words import Role
 
 
@@ -55,7 +56,7 @@ def find_broken(manifest: Manifest, end: Footer, expected: Expected) -> Iterator
         if wanted is not None and wanted.removeprefix(PREFIX).lower() != found.hex():
             yield broken("E803", f"{word} is {text(found)}, expected {wanted}")
     if expected.calibration is not None:
-        wanted, named = load_calibration(expected.calibration).digest(), manifest.calibration_digest
+        wanted, named = calibration_digest(expected.calibration), manifest.calibration_digest
         if named != wanted:
             yield broken("E807", f"calibration is {named or 'none'}, expected {wanted}")
     if expected.continues is not None:

@@ -64,7 +64,7 @@ def held_to_budgets(
     if capture is not None and (bounds or further) and not reader.source.seekable:
         notes = [PIPE]
     elif capture is not None and not compared.broken and (bounds or further):
-        container = Container(reader.source)
+        container = Container(reader.source, reader.given)
         found, notes = _measured(container, capture, bounds | further, queries, threads, progress)
         worst = worst | found
     return worst, [*_unkept(worst, bounds), *_unmeasured(worst, further)], notes

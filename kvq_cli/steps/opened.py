@@ -23,9 +23,12 @@ from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.digest import text
 from kvq_cli.errors import ExpectationError, UsageError
+from kvq_cli.numerics.scratch import NO_TABLES, Tables
 from kvq_cli.steps.identity import check_identity, check_keys
+from kvq_cli.steps.kvqcal import load_kvqcal
 from kvq_cli.steps.lost import PARTIAL
 from kvq_cli.steps.pages import PageOpener
+from kvq_cli.steps.referred import tables_of
 from kvq_cli.steps.restore import open_front, page_of
 from kvq_cli.words import DType, Role
 
@@ -33,10 +36,12 @@ from kvq_cli.words import DType, Role
 class Container:
     """An open container; a context manager. Reads may come from several threads."""
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource, given: Tables = NO_TABLES) -> None:
+        """`given` are tables that the container refers to."""
         self._source = source
         try:
             self._reader = Reader(self._source)
+            self._reader.given = given
             self._opener = PageOpener(self._reader)
             open_front(self._reader, self._opener)
             self._parts = self.manifest.parts_by_layer()
@@ -149,10 +154,19 @@ class Container:
         self.close()
 
 
-def open_container(path: str | Path, *, identity: Mapping[str, str] | None = None) -> Container:
-    """The container in a file, its header and index checked, and of the expected identity."""
+def open_container(
+    path: str | Path,
+    *,
+    identity: Mapping[str, str] | None = None,
+    calibration: str | Path | None = None,
+) -> Container:
+    """The container in a file, its header and index checked, and of the expected identity.
+
+    One that refers to its calibration needs that to give rows.
+    """
     check_keys(identity or {})
-    container = Container(ByteSource.open(Path(path)))
+    given = NO_TABLES if calibration is None else tables_of(load_kvqcal(calibration))
+    container = Container(ByteSource.open(Path(path)), given)
     try:
         check_identity(container.manifest, identity or {})
     except BaseException:

@@ -37,6 +37,7 @@ from kvq_cli.numerics.scratch import Tables
 from kvq_cli.page import Page
 from kvq_cli.planes import Layout, allowed_sizes, cut, cuts_heads, cuts_tokens, unpack
 from kvq_cli.record import record
+from kvq_cli.steps.places import placed
 from kvq_cli.steps.promised import container_codecs, source_file
 from kvq_cli.steps.work import Bench
 from kvq_cli.words import DType, PageSpec
@@ -132,7 +133,9 @@ class PageOpener:
         body = header.offset + chunk.SIZE
         table = coded.read_table(chunk.PAGE, PAGE_RECORD, payload, body)
         record = read_page_record(table.record, body)
-        kind = self._kind(record.codec, self._coverage.spec(record))
+        spec = self._coverage.spec(record)
+        spec = placed(spec, record.key, self.codecs[record.codec], self.manifest)
+        kind = self._kind(record.codec, spec)
         self._check_packed(table, header, kind.sizes)
         packed = coded.decode(table, payload, self._bench.decoder, body)
         digest = coded.packed_digest(chunk.PAGE, table.record, packed)
@@ -219,6 +222,8 @@ class PageOpener:
             tall = all(plane.axes.startswith("H") for plane in layout)
             most = max(1, STACK // spec.nbytes) if tall else 1
             found = Kind(self.codecs[codec], spec, layout, allowed_sizes(layout), most)
+        if spec.place is not None:
+            return found  # there is one page of it
         return self._kinds.setdefault((codec, spec), found)
 
     def _layout(self, codec: int, spec: PageSpec) -> Layout:

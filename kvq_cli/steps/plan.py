@@ -24,12 +24,13 @@ from kvq_cli.container.manifest import (
     Manifest,
 )
 from kvq_cli.container.records import PageRecord
-from kvq_cli.errors import CaptureError, ProfileError
+from kvq_cli.errors import CaptureError, ProfileError, UsageError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
-from kvq_cli.planes import packed_sizes
+from kvq_cli.planes import least_size
 from kvq_cli.profile import Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
+from kvq_cli.steps.calibrated import UNCALIBRATED, Calibrated
 from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.contents import files_of, head_sets_of, part_of, tensors_of
@@ -69,6 +70,7 @@ class Plan:
     # What a budget made of pages, by role, batch entry and layer: a level for each page and head.
     levels: Mapping[tuple[Role, int, int], NDArray[np.int64]] = field(default_factory=dict)
     quality: bytes | None = None  # what was measured for it
+    calibration: Calibrated = UNCALIBRATED
 
     @property
     def largest_page(self) -> int:
@@ -130,7 +132,7 @@ def stored_by(
     codec: Codec, reason: Reason, spec: PageSpec, *, fixed_rate: bool
 ) -> tuple[Codec, Reason]:
     """By what a page is stored and why: raw where a lossy codec would take as much."""
-    larger = not codec.lossless and sum(packed_sizes(codec.layout(spec))) >= spec.nbytes
+    larger = not codec.lossless and least_size(codec.layout(spec)) >= spec.nbytes
     return (RAW, Reason.LARGER) if larger and not fixed_rate else (codec, reason)
 
 
@@ -139,7 +141,7 @@ def make_plan(
     choices: tuple[Choice, ...],
     storage: Storage,
     tables: Tables = NO_TABLES,
-    calibration: str | None = None,
+    calibration: Calibrated = UNCALIBRATED,
     chain: Sequence[Link] = (),
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
@@ -171,14 +173,24 @@ def make_plan(
         entropy=storage.entropy.value,
         level=storage.level,
         writer=f"kvq {__version__}",
-        calibration_digest=calibration,
+        calibration_digest=calibration.digest,
         token_offset=before,
         continues=chain[-1].content_root if chain else None,
     )
-    arrays = {table.digest: array for table, array in needed.items()}
+    arrays = {**calibration.tables, **{table.digest: each for table, each in needed.items()}}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
     paths = tuple(link.path for link in chain)
-    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes, paths)
+    return Plan(
+        capture, profiles, manifest, codecs, arrays, treated, notes, paths, calibration=calibration
+    )
+
+
+def referring(plan: Plan) -> Plan:
+    """The plan of a container that only refers to what its calibration brings."""
+    if plan.calibration.table is None:
+        raise UsageError("E101", "--refer: no profile takes a table from a calibration")
+    manifest = replace(plan.manifest, referenced=(plan.calibration.table.digest,))
+    return replace(plan, manifest=manifest)
 
 
 def _tables(

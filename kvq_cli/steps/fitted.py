@@ -1,0 +1,128 @@
+"""fitted: the step of the codec transform that meets a profile's target.
+
+Spec: formats/profile.md, section "target".
+
+    bits           what pages take, FRAME bytes each besides, in bits an element, is at most so much
+    relative_mse   of what transform pages hold, of either role, is at most so much
+
+Steps are 2**(k / 16) units, and the finest that meets `bits`, or the coarsest that meets
+`relative_mse`, is searched by halves. Pages are looked at before entropy coding, so that the
+step, and with it the content root, does not depend on zstd. Of large captures some are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from kvq_cli.codecs.transform import STEP, Transform
+from kvq_cli.numerics.scratch import Scratch
+from kvq_cli.profile.model import Target
+from kvq_cli.quality import Distortion, compare
+from kvq_cli.record import record
+from kvq_cli.steps.encode import Encoder
+from kvq_cli.steps.plan import PagePlan, Plan
+from kvq_cli.steps.work import Progress, in_order, workers
+from kvq_cli.words import Role
+
+FRAME: Final = 320  # bytes that a page takes in a file besides its planes
+SAMPLE: Final = 1 << 25  # bytes of pages that are tried
+FINEST: Final = -160
+COARSEST: Final = 32
+# 2**(k / 16), k from 0 to 15, in parts of 65536.
+ROOTS: Final = (
+    65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752,
+    92682, 96785, 101070, 105545, 110218, 115098, 120194, 125515,
+)  # fmt: skip
+
+
+def step_of(k: int) -> int:
+    """The step 2**(k / 16), in parts of 65536."""
+    octave, root = divmod(k, 16)
+    whole = ROOTS[root] * STEP * 2.0**octave / 65536
+    return max(1, round(whole))
+
+
+@record(eq=False)
+class Fit:
+    """A step, and what it made of the pages that were tried."""
+
+    step: int
+    reached: bool
+    bits: float
+    relative_mse: float
+
+
+_Found = tuple[Role, int, list[Distortion]]
+
+
+def fitted(
+    plan_with: Callable[[int], Plan], target: Target, threads: int, progress: Progress
+) -> Fit:
+    """The step for a target."""
+    low, high = FINEST, COARSEST
+    tried: dict[int, Fit] = {}
+    total = (high - low).bit_length() + 1
+
+    def met(k: int) -> bool:
+        if k not in tried:
+            tried[k] = _tried(plan_with(step_of(k)), step_of(k), target, threads)
+            progress(len(tried), total)
+        return tried[k].reached
+
+    # Of `bits` coarse steps meet it, of `relative_mse` fine ones.
+    coarse = target.bits is not None
+    if not met(high if coarse else low):
+        return tried[high if coarse else low]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if met(middle) == coarse:
+            high = middle
+        else:
+            low = middle
+    best = high if coarse else low
+    met(best)
+    return tried[best]
+
+
+def _tried(plan: Plan, step: int, target: Target, threads: int) -> Fit:
+    encoder = Encoder(plan)
+    pages, fixed, elements, share = _sampled(plan)
+    measure = partial(_measured, encoder, lossy=target.relative_mse is not None)
+    size = 0
+    errors = {role: Distortion() for role in Role}
+    with workers(threads) as pool:
+        for role, packed, found in in_order(pool, measure, pages):
+            size += packed
+            for each in found:
+                errors[role].merge(each)
+    bits = 8 * (fixed + size / share) / elements if elements else 0.0
+    worst = max(each.to_json()["relative_mse"] or 0.0 for each in errors.values())
+    if target.bits is not None:
+        return Fit(step, bits <= target.bits, bits, worst)
+    assert target.relative_mse is not None
+    return Fit(step, worst <= target.relative_mse, bits, worst)
+
+
+def _sampled(plan: Plan) -> tuple[list[PagePlan], int, int, float]:
+    """Pages to try; what all others take, elements of all, and the share that is tried."""
+    mine = [page for page in plan.pages() if isinstance(page.codec, Transform)]
+    whole = sum(page.nbytes for page in mine)
+    stride = max(1, -(-whole // SAMPLE))
+    chosen = mine[::stride]
+    fixed, elements = 0, 0
+    for page in plan.pages():
+        elements += page.nbytes // page.slab.dtype.size
+        fixed += FRAME + (0 if isinstance(page.codec, Transform) else page.nbytes)
+    share = sum(page.nbytes for page in chosen) / whole if whole else 1.0
+    return chosen, fixed, elements, share
+
+
+def _measured(encoder: Encoder, page: PagePlan, *, lossy: bool) -> _Found:
+    """Packed bytes of a page and, if asked, what became of its elements."""
+    packed, pair = encoder.tried(page, decoded=lossy)
+    if pair is None:
+        return page.record.key.role, packed, []
+    before, after = pair
+    return page.record.key.role, packed, compare(before.bits, after.bits, after.spec.dtype, Scratch())
