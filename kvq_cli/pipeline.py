@@ -35,12 +35,13 @@ from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.bound import calibrated
 from kvq_cli.steps.budget import kept_to_budget
 from kvq_cli.steps.chain import Link, read_chain
-from kvq_cli.steps.choose import choose_profiles, storage_of
+from kvq_cli.steps.choose import Choice, choose_profiles, storage_of
 from kvq_cli.steps.compared import its_capture
 from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.fitted import on_target
 from kvq_cli.steps.given import opened
 from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
@@ -124,7 +125,8 @@ def compress(
     with opened as whole, ExitStack() as stack:
         chain = read_chain(continues)
         capture = segment_of(whole, chain, full=full)
-        plan = _planned(capture, profiles, codebooks, calibration, level, alignment, chain)
+        terms = (profiles, codebooks, calibration, threads, progress)
+        plan = _planned(capture, *terms, level, alignment, chain)
         plan = referring(plan) if refer else plan
         plan = kept_to_budget(plan, queries, threads, progress)
         if queries is not None and plan.quality is None:
@@ -299,7 +301,7 @@ def stats(
             whole = stack.enter_context(capture_input(path, layout, meta, widen=widen))
             capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
-            plan = _planned(capture, profiles, codebooks, calibration)
+            plan = _planned(capture, profiles, codebooks, calibration, threads, progress)
             plan = kept_to_budget(plan, asked, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
@@ -388,12 +390,19 @@ def _planned(
     profiles: Sequence[ProfileSource],
     codebooks: Sequence[str | Path],
     calibration: str | Path | None,
+    threads: int,
+    progress: Progress,
     level: int | None = None,
     alignment: int | None = None,
     chain: Sequence[Link] = (),
 ) -> Plan:
-    """What profiles make of a capture, their budgets not yet looked at."""
+    """What profiles make of a capture, on target, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
     choices, found = calibrated(capture, choices, calibration)
-    storage, books = storage_of(choices, level, alignment), read_codebooks(codebooks)
-    return make_plan(capture, choices, storage, {**books, **found.tables}, found, chain)
+    storage = storage_of(choices, level, alignment)
+    tables = {**read_codebooks(codebooks), **found.tables}
+
+    def plan_of(chosen: Sequence[Choice]) -> Plan:
+        return make_plan(capture, tuple(chosen), storage, tables, found, chain)
+
+    return on_target(plan_of, choices, threads, progress)

@@ -117,6 +117,20 @@ class Budget:
         return bounds | {"ladder": ladder, "on_violation": self.on_violation.value}
 
 
+@record
+class Target:
+    """What the step of the codec transform is chosen for; one of them is not None."""
+
+    bits: float | None = None
+    relative_mse: float | None = None
+    max_attention_tv: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in TARGETS}
+        return {name: number for name, number in named.items() if number is not None}
+
+
+TARGETS: Final = tuple(field.name for field in fields(Target))
 BOUNDS: Final = tuple(field.name for field in fields(Budget) if field.name[:4] in ("max_", "min_"))
 
 
@@ -149,6 +163,7 @@ class Profile:
     budget: Budget | None = None
     fixed_rate: bool = False
     calibration_digest: str | None = None
+    target: Target | None = None
     storage: Storage = Storage()
     # What codecs of the rules need: their parameters name it by digest, so it decides nothing more.
     tables: Tables = field(default_factory=dict, compare=False, repr=False)
@@ -156,6 +171,11 @@ class Profile:
     def __post_init__(self) -> None:
         if not (self.rules and self.rules[-1].matches_everything):
             raise ValueError("the last rule of a profile matches everything")
+
+    def codecs(self) -> tuple[Codec, ...]:
+        """Those of the rules, then those of the budget's ladder."""
+        rungs = self.budget.ladder if self.budget else ()
+        return (*(rule.codec for rule in self.rules), *(rung.codec for rung in rungs))
 
     def ladder(self, role: Role) -> tuple[Codec, ...]:
         """What pages of a role get, one after the other, while they break the budget."""
@@ -175,6 +195,7 @@ class Profile:
             "budget": None if self.budget is None else self.budget.to_json(),
             "fixed_rate": self.fixed_rate,
             "calibration_digest": self.calibration_digest,
+            **({} if self.target is None else {"target": self.target.to_json()}),
             "storage": self.storage.to_json(),
         }
 

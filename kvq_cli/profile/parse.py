@@ -14,12 +14,14 @@ from typing import Any, Final
 
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_from_json
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.contract.fields import U32, Fields, shown
 from kvq_cli.digest import is_text
 from kvq_cli.errors import CodecError, ProfileError
 from kvq_cli.profile.model import (
     BOUNDS,
     SCHEMA,
+    TARGETS,
     Budget,
     Entropy,
     Fallback,
@@ -28,6 +30,7 @@ from kvq_cli.profile.model import (
     Rule,
     Rung,
     Storage,
+    Target,
 )
 from kvq_cli.profile.ranges import limit_length, read_ranges, read_selector
 from kvq_cli.words import Role
@@ -43,6 +46,7 @@ MAX_RUNGS: Final = 16
 MAX_LEVEL: Final = 22
 MAX_ALIGNMENT: Final = 1 << 21
 MIN_ALIGNMENT: Final = 64
+MOST_TARGET: Final = 64.0
 
 
 def parse_profile(value: Any) -> Profile:
@@ -60,10 +64,35 @@ def parse_profile(value: Any) -> Profile:
         budget=_member_budget(fields),
         fixed_rate=fixed_rate,
         calibration_digest=_calibration_digest(fields),
+        target=_target(fields),
         storage=_storage(fields, fixed_rate=fixed_rate),
     )
     fields.done()
+    _check_steps(fields, profile)
     return profile
+
+
+def _target(fields: Fields) -> Target | None:
+    if not fields.has("target"):
+        return None
+    members = fields.object("target")
+    numbers = {name: members.number(name) for name in TARGETS if members.has(name)}
+    members.done()
+    if len(numbers) != 1:
+        fields.refuse("target", f"one of {', '.join(TARGETS)} is expected")
+    ((name, number),) = numbers.items()
+    if not 0 < number <= MOST_TARGET:
+        members.refuse(name, f"more than 0, at most {MOST_TARGET:g}, is expected")
+    return Target(**numbers)
+
+
+def _check_steps(fields: Fields, profile: Profile) -> None:
+    """A transform has a step of its own, or the profile a target to find it for."""
+    steps = [codec.step for codec in profile.codecs() if isinstance(codec, Transform)]
+    if profile.target is None and None in steps:
+        fields.refuse("rules", "the codec transform needs a step, or the profile a target")
+    if profile.target is not None and None not in steps:
+        fields.refuse("target", "no codec transform is there whose step is left open")
 
 
 def _check_schema(fields: Fields) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,6 @@ from kvq_cli.steps.calibrated import Calibrated, Spans
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.kvqcal import Kvqcal, load_kvqcal
 from kvq_cli.words import Role, TableSpec
-
-STEP: Final = 3000  # in parts of 65536, where a profile tells none
 
 
 def calibrated(
@@ -58,9 +56,7 @@ def calibrated(
 
 def needs_transform(profile: Profile) -> bool:
     """Whether a rule, or a rung of its ladder, names the codec transform."""
-    rungs = profile.budget.ladder if profile.budget else ()
-    codecs = [*(rule.codec for rule in profile.rules), *(rung.codec for rung in rungs)]
-    return any(isinstance(codec, Transform) for codec in codecs)
+    return any(isinstance(codec, Transform) for codec in profile.codecs())
 
 
 def _turned(capture: Capture, calibration: Kvqcal) -> bool:
@@ -78,8 +74,7 @@ def _bound(choice: Choice, table: TableSpec, *, turned: bool) -> Choice:
     def of(codec: Codec) -> Codec:
         if not isinstance(codec, Transform) or codec.basis is not None:
             return codec
-        step = codec.step or STEP
-        return Transform(basis=table.digest, size=table.nbytes, step=step, turned=turned)
+        return replace(codec, basis=table.digest, size=table.nbytes, turned=turned)
 
     return replace(choice, profile=with_codecs(choice.profile, of))
 

@@ -12,15 +12,19 @@ step, and with it the content root, does not depend on zstd. Of large captures s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from kvq_cli.codecs import Codec
 from kvq_cli.codecs.transform import STEP, Transform
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.profile.model import Target
 from kvq_cli.quality import Distortion, compare
 from kvq_cli.record import record
+from kvq_cli.steps.bound import with_codecs
+from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.encode import Encoder
 from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.work import Progress, in_order, workers
@@ -42,6 +46,38 @@ def step_of(k: int) -> int:
     octave, root = divmod(k, 16)
     whole = ROOTS[root] * STEP * 2.0**octave / 65536
     return max(1, round(whole))
+
+
+def on_target(
+    plan_of: Callable[[Sequence[Choice]], Plan],
+    choices: Sequence[Choice],
+    threads: int,
+    progress: Progress,
+) -> Plan:
+    """The plan of profiles; where one has a target, with the step that meets it."""
+    target = next((each.profile.target for each in choices if each.profile.target), None)
+    if target is None:
+        return plan_of(choices)
+    found = fitted(lambda step: plan_of(stepped(choices, step)), target, threads, progress)
+    plan = plan_of(stepped(choices, found.step))
+    if not found.reached:
+        note = f"the target {_told(target)} is out of reach: {found.bits:.4g} bits an element"
+        plan = replace(plan, notes=(*plan.notes, note))
+    return plan
+
+
+def stepped(choices: Sequence[Choice], step: int) -> list[Choice]:
+    """With this step wherever a transform has none."""
+
+    def of(codec: Codec) -> Codec:
+        open_step = isinstance(codec, Transform) and codec.step is None
+        return replace(codec, step=step) if open_step else codec
+
+    return [replace(each, profile=with_codecs(each.profile, of)) for each in choices]
+
+
+def _told(target: Target) -> str:
+    return ", ".join(f"{name} {number:g}" for name, number in target.to_json().items())
 
 
 @record(eq=False)
@@ -125,4 +161,8 @@ def _measured(encoder: Encoder, page: PagePlan, *, lossy: bool) -> _Found:
     if pair is None:
         return page.record.key.role, packed, []
     before, after = pair
-    return page.record.key.role, packed, compare(before.bits, after.bits, after.spec.dtype, Scratch())
+    return (
+        page.record.key.role,
+        packed,
+        compare(before.bits, after.bits, after.spec.dtype, Scratch()),
+    )
