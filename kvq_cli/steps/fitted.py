@@ -70,8 +70,9 @@ def stepped(choices: Sequence[Choice], step: int) -> list[Choice]:
     """With this step wherever a transform has none."""
 
     def of(codec: Codec) -> Codec:
-        open_step = isinstance(codec, Transform) and codec.step is None
-        return replace(codec, step=step) if open_step else codec
+        if isinstance(codec, Transform) and codec.step is None:
+            return replace(codec, step=step)
+        return codec
 
     return [replace(each, profile=with_codecs(each.profile, of)) for each in choices]
 
@@ -149,7 +150,7 @@ def _sampled(plan: Plan) -> tuple[list[PagePlan], int, int, float]:
     chosen = mine[::stride]
     fixed, elements = 0, 0
     for page in plan.pages():
-        elements += page.nbytes // page.slab.dtype.size
+        elements += page.nbytes // page.spec.dtype.size
         fixed += FRAME + (0 if isinstance(page.codec, Transform) else page.nbytes)
     share = sum(page.nbytes for page in chosen) / whole if whole else 1.0
     return chosen, fixed, elements, share
