@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import struct
+from functools import cache
 from itertools import pairwise
 from math import gamma, log2
 from pathlib import Path
@@ -52,7 +53,7 @@ def cells(shape: float, scale: float, zero: float, count: int) -> tuple[Numbers,
     """Probabilities of q = 0, 1, …, count - 1 of one sign, and the mean of |y| in each."""
     edges = np.concatenate(([0.0, zero], np.arange(1, count) + 0.5))
     width = scale * np.sqrt(gamma(1 / shape) / gamma(3 / shape))
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, weights = _rule()
     fine = np.concatenate([np.linspace(*pair, PIECES + 1)[:-1] for pair in pairwise(edges)])
     half = np.diff(np.append(fine, edges[-1]))[:, None] / 2
     y = fine[:, None] + half * (1 + nodes)
@@ -60,6 +61,12 @@ def cells(shape: float, scale: float, zero: float, count: int) -> tuple[Numbers,
     mass = (dense * weights * half).sum(axis=1).reshape(count, PIECES).sum(axis=1)
     first = (dense * y * weights * half).sum(axis=1).reshape(count, PIECES).sum(axis=1)
     return mass, first / np.maximum(mass, 1e-300)
+
+
+@cache
+def _rule() -> tuple[Numbers, Numbers]:
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    return nodes, weights
 
 
 def ladder(shape: float) -> list[float]:
@@ -106,22 +113,29 @@ def shortfalls(mass: Numbers, means: Numbers) -> list[int]:
     return [max(-7, min(7, round(offset))) for offset in (offsets[1], offsets[2], last)]
 
 
-def frozen() -> bytes:
-    """Counts, classes, tables, costs."""
-    classes, tables = [(0, 0, 0, 0, 0)], []
+def narrow() -> dict[tuple[int, ...], list[int]]:
+    """Tables without a shift, each once, and their shortfalls."""
+    found: dict[tuple[int, ...], list[int]] = {}
     for shape in SHAPES:
         for scale in ladder(shape):
             mass, means = cells(shape, scale, ZERO, CELLS)
-            classes.append((len(tables), 0, *shortfalls(mass, means)))
-            tables.append(frequencies(mass))
+            found.setdefault(tuple(frequencies(mass).tolist()), shortfalls(mass, means))
+    return found
+
+
+def frozen() -> bytes:
+    """Counts, classes, tables, costs."""
+    found = narrow()
+    tables = [*found]
+    classes = [(0, 0, 0, 0, 0), *((at, 0, *lacks) for at, lacks in enumerate(found.values()))]
     for shape in SHAPES:
         for scale in WIDE:
             classes += [(len(tables), shift, 0, 0, 0) for shift in SHIFTS]
-            tables.append(frequencies(cells(shape, scale, 0.5, CELLS)[0]))
+            tables.append(tuple(frequencies(cells(shape, scale, 0.5, CELLS)[0]).tolist()))
     costs = [0] + [round(COST * log2(WHOLE / frequency)) for frequency in range(1, WHOLE)]
     parts = [struct.pack("<HH", len(classes), len(tables))]
     parts += [struct.pack("<BBbbb", *one) for one in classes]
-    parts += [struct.pack("<H", len(one) - 2) + one.astype("<u2").tobytes() for one in tables]
+    parts += [struct.pack(f"<H{len(one)}H", len(one) - 2, *one) for one in tables]
     return b"".join([*parts, struct.pack(f"<{WHOLE}H", *costs)])
 
 

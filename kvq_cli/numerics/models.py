@@ -144,10 +144,11 @@ def by_class() -> ByClass:
 def encoding() -> Encoding:
     """The look-ups of an encoder."""
     frequencies = np.concatenate(models().frequencies).astype(np.uint64)
+    inverses = (frequencies + np.uint64((1 << DIVISION) - 1)) // frequencies
     starts = [_before(table.tolist()) for table in models().frequencies]
     return Encoding(
-        frequencies << (2 * WORD - DIGITS),
-        np.floor_divide(frequencies + np.uint64((1 << DIVISION) - 1), frequencies),
+        frequencies << np.uint64(2 * WORD - DIGITS),
+        inverses,
         np.uint64(WHOLE) - frequencies,
         np.concatenate(starts).astype(np.uint64),
     )
