@@ -67,6 +67,7 @@ ALLOWED = {
     ("contract/compat/search.py", "_least", "@"): "narrows a search; exact distances decide",
     ("contract/compat/training.py", "_sample", "gamma"): "Draws.gamma, which is scanned itself",
     ("contract/compat/ziggurat.py", "_exp", "exp"): "decimal, which rounds correctly",
+    ("numerics/choosing.py", "_counts", "bincount"): "counts, without weights",
     ("numerics/exact.py", "count_sum", "reduce"): "unsigned integers that cannot overflow",
     ("numerics/exact.py", "total", "reduce"): "unsigned integers modulo 2**32",
     ("numerics/exact.py", "product", "matmul"): "integers; callers bound every partial sum",
