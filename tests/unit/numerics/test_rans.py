@@ -10,7 +10,7 @@ from reference import coefficients as reference
 from reference.refused import Refused
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.choosing import COST, ESCAPE_BITS, NEAR, choose
+from kvq_cli.numerics.choosing import COST, ESCAPE_BITS, NEAR, _costs, _held, choose
 from kvq_cli.numerics.lanes import lanes_for
 from kvq_cli.numerics.models import LIMIT, models
 from kvq_cli.numerics.rans import decode, encode
@@ -66,7 +66,7 @@ def test_round_trip(tokens, scale):
 @pytest.mark.parametrize("number", range(1, LAST + 1))
 def test_every_class(number):
     """In and out of the head, with values of every symbol, escapes, and both extremes."""
-    largest = len(models().frequencies[models().classes[number].table]) // 2 - 1
+    largest = largest_of(number)
     line = np.arange(-largest - 3, largest + 4)
     line = np.concatenate((line << models().classes[number].shift, [1 - LIMIT, LIMIT - 1]))
     q = np.tile(np.resize(line, 530), (6, 1)).astype(np.int32)
@@ -133,6 +133,10 @@ def escape(value):
     return np.array([value], "<i4").view("<u2")
 
 
+def largest_of(number):
+    return len(models().frequencies[models().classes[number].table]) // 2 - 1
+
+
 FORGED = {
     "a lane is missing": lambda s, w, c: (s[:-1], w, c),
     "a lane too many": lambda s, w, c: (np.append(s, s[:1]), w, c),
@@ -144,6 +148,8 @@ FORGED = {
     "a word too many": lambda s, w, c: (s, np.append(w, w[:1]), c),
     "an escape too many": lambda s, w, c: (s, np.append(w, w[-2:]), c),
     "an escape of the alphabet": lambda s, w, c: (s, np.append(w[:-2], escape(2)), c),
+    "an escape of A": lambda s, w, c: (s, np.append(w[:-2], escape(largest_of(c[-1]))), c),
+    "an escape of -A": lambda s, w, c: (s, np.append(w[:-2], escape(-largest_of(c[-1]))), c),
     "an escape of zero": lambda s, w, c: (s, np.append(w[:-2], escape(0)), c),
     "an escape of 2**20": lambda s, w, c: (s, np.append(w[:-2], escape(1 << 20)), c),
     "an escape of -2**31": lambda s, w, c: (s, np.append(w[:-2], escape(-(1 << 31))), c),
@@ -174,6 +180,28 @@ def test_a_rest_of_the_head_is_refused():
         decoded(states, words, np.array([1], np.uint8), 3)
     with pytest.raises(Refused):
         reference.decode(states, words, [1], 3)
+
+
+@pytest.mark.parametrize("lanes", [0, 1, 4, 6, 512])
+def test_pages_of_any_other_number_of_lanes_are_refused(lanes):
+    """Even where nothing but their number is wrong."""
+    states = np.full(lanes, 1 << 16, np.uint32)
+    with pytest.raises(CodecError, match="states"):
+        decoded(states, np.zeros(0, np.uint16), np.zeros(3, np.uint8), 5)
+
+
+def test_a_state_that_gave_a_word_too_early_is_refused():
+    """Below 2**16 to begin with, it would come to the same: no page is written in two ways."""
+    classes, q = np.full(7, 1, np.uint8), np.zeros((7, 1), np.int32)
+    states, words = encode(q, classes, SCRATCH)
+    assert not len(words)
+    table = models().frequencies[0].astype(int)
+    start, frequency = int(table[:2].sum()), int(table[2])
+    x = int(states[0]) // 4096 * frequency + int(states[0]) % 4096 - start  # before the last step
+    assert x >= 1 << 16
+    early = np.array([start + (x >> 16)], np.uint32)
+    with pytest.raises(CodecError, match="states"):
+        decoded(early, np.array([x & 0xFFFF], np.uint16), classes, 1)
 
 
 @settings(max_examples=200, deadline=None)
@@ -245,6 +273,13 @@ def test_no_class_costs_less_than_the_chosen(scale, tokens):
 def test_counts_reach_beyond_every_table():
     """What is cut off before it is counted is an escape of every table."""
     assert max(len(table) // 2 - 1 for table in models().frequencies) < NEAR - 1
+
+
+def test_no_sum_of_costs_is_rounded():
+    """Up to so many tokens, float32 holds whatever a component may cost."""
+    most = max(float(table.max()) for table in _costs("f8"))
+    assert COST * ESCAPE_BITS < most < 1 << 12
+    assert [_held(tokens) for tokens in (1, 4096, 4097, 1 << 20)] == ["f4", "f4", "f8", "f8"]
 
 
 def test_costs_of_many_tokens_are_exact():
