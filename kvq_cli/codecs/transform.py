@@ -75,7 +75,7 @@ class Transform(Codec):
         return (TableSpec("|u1", (self.size,), self.basis),)
 
     def layout(self, spec: PageSpec) -> Layout:
-        lanes = lanes_for(spec.tokens)
+        lanes = lanes_for(spec.tokens, spec.heads * spec.channels)
         return (
             Plane("classes", "|u1", (spec.heads * spec.channels,), "C", open=True),
             Plane("states", "<u4", (lanes,), "S"),
@@ -291,11 +291,12 @@ def _quantise(values: NDArray[np.float64], out: NDArray[np.int32], scratch: Scra
 
 
 def _coded(spec: PageSpec, quantised: NDArray[np.int32], scratch: Scratch) -> Planes:
+    lanes = lanes_for(spec.tokens, spec.heads * spec.channels)
     classes = choose(quantised, scratch)
     present = np.flatnonzero(classes)
     count = int(present[-1]) + 1 if len(present) else 0
     classes = classes[:count]
-    states, words = rans.encode(quantised[:count], classes, scratch)
+    states, words = rans.encode(quantised[:count], classes, lanes, scratch)
     if words.nbytes > spec.nbytes:
         raise CodecError("E501", "transform: a page that would be larger than it was")
     return {"classes": classes, "states": states, "words": words}
