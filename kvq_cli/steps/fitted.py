@@ -5,13 +5,13 @@ Spec: formats/profile.md, section "target".
     bits           what pages take, FRAME bytes each besides, in bits an element, is at most so much
     relative_mse   of what transform pages hold, of either role, is at most so much
 
-Steps are 2**(k / 16) units, and the finest that meets `bits`, or the coarsest that meets
-`relative_mse`, is searched by halves. Pages are looked at before entropy coding, so that the
+Steps are 2**(k / 16) units; the search goes where the target should be met. Pages are looked at before entropy coding, so that the
 step, and with it the content root, does not depend on zstd. Of large captures some are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -34,6 +34,11 @@ FRAME: Final = 320  # bytes that a page takes in a file besides its planes
 SAMPLE: Final = 1 << 25  # bytes of pages that are tried
 FINEST: Final = -160
 COARSEST: Final = 32
+USUAL: Final = -72  # about 0.044 units, eight times smaller than the source, to begin with
+SLOPE: Final = 1 / 32  # bits an element, less for each number
+NEAR: Final = 6
+TRIES: Final = 6  # that a search takes, about
+TINY: Final = 1e-12
 # 2**(k / 16), k from 0 to 15, in parts of 65536.
 ROOTS: Final = (
     65536, 68438, 71468, 74632, 77936, 81386, 84990, 88752,
@@ -97,30 +102,42 @@ _Found = tuple[Role, int, list[Distortion]]
 def fitted(
     plan_with: Callable[[int], Plan], target: Target, threads: int, progress: Progress
 ) -> Fit:
-    """The step for a target."""
-    low, high = FINEST, COARSEST
+    """The step for a target: of `bits` the finest that meets it, of errors the coarsest."""
     tried: dict[int, Fit] = {}
-    total = (high - low).bit_length() + 1
 
-    def met(k: int) -> bool:
+    def at(k: int) -> Fit:
         if k not in tried:
             tried[k] = _tried(plan_with(step_of(k)), step_of(k), target, threads)
-            progress(len(tried), total)
-        return tried[k].reached
+            progress(len(tried), TRIES)
+        return tried[k]
 
-    # Of `bits` coarse steps meet it, of `relative_mse` fine ones.
-    coarse = target.bits is not None
-    if not met(high if coarse else low):
-        return tried[high if coarse else low]
-    while high - low > 1:
-        middle = (low + high) // 2
-        if met(middle) == coarse:
-            high = middle
+    # What does not meet it lies on one side of what does, with this number between them.
+    fails, meets = (FINEST, COARSEST) if target.bits is not None else (COARSEST, FINEST)
+    guess = USUAL
+    while abs(meets - fails) > 1:
+        found = at(guess)
+        if found.reached:
+            meets = guess
         else:
-            low = middle
-    best = high if coarse else low
-    met(best)
-    return tried[best]
+            fails = guess
+        guess = _next(guess, found, target, *sorted((fails, meets)))
+    return at(meets)
+
+
+def _next(k: int, found: Fit, target: Target, low: int, high: int) -> int:
+    """Where the target should be met, between two numbers; bits fall by SLOPE a number."""
+    if target.bits is not None:
+        guess = k + round((found.bits - target.bits) / SLOPE)
+    else:
+        assert target.relative_mse is not None
+        ratio = target.relative_mse / max(found.relative_mse, TINY)
+        guess = k + round(8 * (math.frexp(ratio)[1] - 0.5))
+    if not low < guess < high:
+        guess = low + 1 if guess <= low else high - 1
+        # Two numbers that are far apart are halved, however near to one it should lie.
+        if high - low > NEAR:
+            guess = (low + high) // 2
+    return guess
 
 
 def _tried(plan: Plan, step: int, target: Target, threads: int) -> Fit:
