@@ -397,7 +397,7 @@ def _planned(
 ) -> Plan:
     """What profiles make of a capture, on target, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
-    choices, found = calibrated(capture, choices, calibration)
+    choices, found = calibrated(capture, choices, calibration, threads, progress)
     storage = storage_of(choices, level, alignment)
     tables = {**read_codebooks(codebooks), **found.tables}
 

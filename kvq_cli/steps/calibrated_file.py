@@ -12,8 +12,9 @@ from blake3 import blake3
 
 from kvq_cli import jsontext
 from kvq_cli.capture.facts import LOCAL_PATH
+from kvq_cli.capture.header import Header
 from kvq_cli.codecs.basis import Basis
-from kvq_cli.digest import plain, text
+from kvq_cli.digest import Buffer, plain, text
 from kvq_cli.quality.distortion import rounded
 from kvq_cli.steps.given import TEXT, Given, common
 from kvq_cli.steps.kvqcal import file_of
@@ -29,17 +30,9 @@ def write(
     output: Output, made: Made, captures: Sequence[Given], setting: Setting
 ) -> TransformReport:
     """The file, and what a report tells of it."""
-    table = Basis(made.turns, tuple(each.group for each in made.groups)).to_bytes()
     held, tokens = held_out(made.groups), max(each.tokens for each in made.groups)
-    metadata = common(captures) | {
-        "tokens": str(tokens),
-        "captures": jsontext.canonical([_named(each) for each in captures]),
-        "weights": made.weights,
-        "skip": str(setting.skip),
-        "groups": jsontext.canonical([_told(each) for each in made.groups]),
-        "held_out": jsontext.canonical(held),
-    }
-    header, data = file_of(table, [each.forward for each in made.groups], metadata)
+    table = table_of(made)
+    header, data = file_parts(made, captures, setting)
     hasher = blake3(header.raw)
     output.write(header.raw)
     for each in data:
@@ -61,6 +54,26 @@ def write(
         held_out=held,
         notes=tuple(made.notes),
     )
+
+
+def table_of(made: Made) -> bytes:
+    """The basis table."""
+    return Basis(made.turns, tuple(each.group for each in made.groups)).to_bytes()
+
+
+def file_parts(
+    made: Made, captures: Sequence[Given], setting: Setting
+) -> tuple[Header, list[Buffer]]:
+    """The header of the file, and its data."""
+    metadata = common(captures) | {
+        "tokens": str(max(each.tokens for each in made.groups)),
+        "captures": jsontext.canonical([_named(each) for each in captures]),
+        "weights": made.weights,
+        "skip": str(setting.skip),
+        "groups": jsontext.canonical([_told(each) for each in made.groups]),
+        "held_out": jsontext.canonical(held_out(made.groups)),
+    }
+    return file_of(table_of(made), [each.forward for each in made.groups], metadata)
 
 
 def held_out(groups: Sequence[Learned]) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ Spec: formats/profile.md, section "target".
     bits           what pages take, FRAME bytes each besides, in bits an element, is at most so much
     relative_mse   of what transform pages hold, of either role, is at most so much
 
-Steps are 2**(k / 16) units; the search goes where the target should be met. Pages are looked at before entropy coding, so that the
-step, and with it the content root, does not depend on zstd. Of large captures some are.
+Steps are 2**(k / 16) units; the search goes where the target should be met. Pages are looked
+at before entropy coding, so that the step, and with it the content root, does not depend on
+zstd. Of large captures some are.
 """
 
 from __future__ import annotations

@@ -212,6 +212,7 @@ def make_plan(
     )
     arrays = {**calibration.tables, **{table.digest: each for table, each in needed.items()}}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
+    notes = (*notes, *calibration.notes)
     paths = tuple(link.path for link in chain)
     plan = Plan(capture, profiles, manifest, codecs, arrays, treated, groups, notes, paths)
     return replace(plan, calibration=calibration)
@@ -219,6 +220,8 @@ def make_plan(
 
 def referring(plan: Plan) -> Plan:
     """The plan of a container that only refers to what its calibration brings."""
+    if plan.calibration.own:
+        raise UsageError("E101", "--refer: nobody else has a calibration that is made here")
     if plan.calibration.table is None:
         raise UsageError("E101", "--refer: no profile takes a table from a calibration")
     manifest = replace(plan.manifest, referenced=(plan.calibration.table.digest,))
