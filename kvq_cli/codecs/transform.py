@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.codecs import Codec, refuse_non_finite
+from kvq_cli.codecs import Codec, Larger, refuse_non_finite
 from kvq_cli.codecs.basis import Basis, Group, Turn
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rans, rows
@@ -236,12 +236,12 @@ def _dimensions(
     shape = (page.spec.heads, stop - start, page.spec.channels)
     wide = scratch.take("transform.wide", shape, np.float32)
     widen(page.bits[:, start:stop], page.spec.dtype, wide)
-    if turn is not None:
-        place = page.spec.place
-        assert place is not None
-        turn_rows(wide, turn, place.position + start, scratch, back=True)
     by_head = (page.spec.heads, 1, page.spec.channels)
     with np.errstate(over="ignore", invalid="ignore"):
+        if turn is not None:
+            place = page.spec.place
+            assert place is not None
+            turn_rows(wide, turn, place.position + start, scratch, back=True)
         np.subtract(wide, group.means.reshape(by_head), out=wide)
         np.multiply(wide, scale.reshape(by_head), out=wide)
         np.rint(wide, out=wide)
@@ -298,7 +298,7 @@ def _coded(spec: PageSpec, quantised: NDArray[np.int32], scratch: Scratch) -> Pl
     classes = classes[:count]
     states, words = rans.encode(quantised[:count], classes, lanes, scratch)
     if words.nbytes > spec.nbytes:
-        raise CodecError("E501", "transform: a page that would be larger than it was")
+        raise Larger("transform")
     return {"classes": classes, "states": states, "words": words}
 
 
