@@ -10,6 +10,7 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -173,7 +174,7 @@ def groups_of(table: bytes) -> list[Group]:
     made = [turn_of(rest) for _ in range(turns)]
     found = [read_group(rest, made) for _ in range(groups)]
     need(rest.at == len(table), "bytes behind the basis table")
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         need((one.role, one.first + one.layers) <= (other.role, other.first), "order of groups")
     return found
 
