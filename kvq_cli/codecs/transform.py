@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import lru_cache
+from threading import Lock
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.codecs import Codec, refuse_non_finite
+from kvq_cli.codecs import Codec, Larger, refuse_non_finite
 from kvq_cli.codecs.basis import Basis, Group, Turn
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rans, rows
@@ -90,10 +91,9 @@ class Transform(Codec):
 
     def encode(self, page: Page, scratch: Scratch) -> Planes:
         require_subnormals()
-        self.check_spec(page.spec)
+        number, group, turn = self._group(page.spec, scratch)
         peaks = rows.peaks(page.bits, page.spec.dtype, TOKENS, scratch)
         refuse_non_finite(self.name, page, peaks, page.spec.dtype)
-        number, group, turn = self._group(page.spec, scratch)
         forward = _forward(self, number, scratch)
         quantised = scratch.take("transform.q", (group.rank, page.spec.tokens), np.int32)
         factor = forward.unit * (STEP / (self.step or 1))
@@ -118,8 +118,11 @@ class Transform(Codec):
 
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         require_subnormals()
-        self.check_spec(spec)
-        _, group, turn = self._group(spec, scratch)
+        self.check(planes, spec)
+        try:
+            _, group, turn = self._group(spec, scratch)
+        except CodecError as refusal:
+            raise CodecError("E502", str(refusal)) from refusal
         classes = planes["classes"]
         if len(classes) > group.rank:
             raise CodecError("E502", f"transform: {len(classes)} components of {group.rank}")
@@ -139,6 +142,7 @@ class Transform(Codec):
 
     def _group(self, spec: PageSpec, scratch: Scratch) -> tuple[int, Group, Turn | None]:
         """The group of a page, its number, and the positions that its keys have."""
+        self.check_spec(spec)
         basis, place = basis_of(str(self.basis), scratch), spec.place
         assert place is not None
         number = basis.number(place.role, place.layer, place.layers)
@@ -183,10 +187,14 @@ _HELD_FORWARD: dict[str, _Forward] = {}
 _HELD_BASIS: dict[str, Basis] = {}
 
 
+_LOCK: Final = Lock()
+
+
 def _keep(held: dict[str, Any], name: str, value: Any) -> None:
-    while len(held) >= KEPT:
-        held.pop(next(iter(held)), None)
-    held[name] = value
+    with _LOCK:
+        while len(held) >= KEPT:
+            del held[next(iter(held))]
+        held[name] = value
 
 
 def basis_of(digest: str, scratch: Scratch) -> Basis:
@@ -236,12 +244,12 @@ def _dimensions(
     shape = (page.spec.heads, stop - start, page.spec.channels)
     wide = scratch.take("transform.wide", shape, np.float32)
     widen(page.bits[:, start:stop], page.spec.dtype, wide)
-    if turn is not None:
-        place = page.spec.place
-        assert place is not None
-        turn_rows(wide, turn, place.position + start, scratch, back=True)
     by_head = (page.spec.heads, 1, page.spec.channels)
     with np.errstate(over="ignore", invalid="ignore"):
+        if turn is not None:
+            place = page.spec.place
+            assert place is not None
+            turn_rows(wide, turn, place.position + start, scratch, back=True)
         np.subtract(wide, group.means.reshape(by_head), out=wide)
         np.multiply(wide, scale.reshape(by_head), out=wide)
         np.rint(wide, out=wide)
@@ -298,7 +306,7 @@ def _coded(spec: PageSpec, quantised: NDArray[np.int32], scratch: Scratch) -> Pl
     classes = classes[:count]
     states, words = rans.encode(quantised[:count], classes, lanes, scratch)
     if words.nbytes > spec.nbytes:
-        raise CodecError("E501", "transform: a page that would be larger than it was")
+        raise Larger("transform")
     return {"classes": classes, "states": states, "words": words}
 
 

@@ -7,6 +7,7 @@ Spec: formats/profile.md, section "budget".
 A page that loses too much by itself is raised (max_relative_mse); then the pages of each head
 are raised until its attention is within bounds (settle). Layers that share pages are settled
 each by itself; a head of a page gets the largest of its levels, until all layers are content.
+So do all heads of a page that cannot be split.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from kvq_cli.profile import Fallback
 from kvq_cli.quality import EXACT
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
+from kvq_cli.steps.encode import Encoder
 from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.probe import SELF, Probe, QuerySource, probe_of
 from kvq_cli.steps.settle import SLACK, Drifts, HeadSettler
 from kvq_cli.steps.trial import Levels, Trial, by_layer
+from kvq_cli.steps.unsplit import Unsplit
 from kvq_cli.steps.verdict import (
     METRIC,
     RELATIVE,
@@ -120,7 +123,7 @@ class _Keeper:
         """`capture` is the plan's, or the whole cache that it ends."""
         self._plan, self._capture, self._bounds, self._probe = plan, capture, bounds, probe
         self._layers = {layer.layer: layer for layer in capture.layers}
-        self._bench = Bench(tables=plan.tables)
+        self._bench, self._encoder = Bench(tables=plan.tables), Encoder(plan)
         self._first = {
             (role, layer): first
             for role, groups in plan.groups.items()
@@ -139,17 +142,19 @@ class _Keeper:
 
     def settle(self, places: Sequence[Place]) -> Settled:
         """Layers that share pages: a head of a page gets one level in all of them."""
+        unsplit = Unsplit(self._encoder)
         levels = {
             group: np.zeros((len(pages), self._layers[place[1]].heads), np.int64)
             for place in places
             for group, pages in self._groups(place).items()
         }
-        seen = {place: self._alone(place, levels) for place in places}
+        pages = {group: each for place in places for group, each in self._groups(place).items()}
+        seen = {place: self._alone(place, levels, unsplit) for place in places}
         plain: Found = {}
         for each in seen.values():
             plain = nearest(plain, each.plain)
-        while behind := _raised(levels, seen):
-            seen |= {place: self._alone(place, levels) for place in behind}
+        while behind := _raised(levels, seen, pages):
+            seen |= {place: self._alone(place, levels, unsplit) for place in behind}
         worst: Found = {}
         for each in seen.values():
             worst = nearest(worst, each.worst)
@@ -172,14 +177,17 @@ class _Keeper:
         pages = self.pages[place]
         return {(role, batch, self._first[role, layer]): each for role, each in pages.items()}
 
-    def _alone(self, place: Place, given: Mapping[Group, NDArray[np.int64]]) -> Settled:
+    def _alone(
+        self, place: Place, given: Mapping[Group, NDArray[np.int64]], unsplit: Unsplit
+    ) -> Settled:
         """One layer, from the levels of its groups on."""
         batch, layer = place[0], self._layers[place[1]]
         pages, rope = self.pages[place], None
         if self._probe is not None and (turned := self._probe.rope(layer)) is not None:
             rope = turned, self._probe.first(layer)
         ladders = {role: self._plan.profiles[role].ladder(role) for role in pages}
-        trial = Trial(self._capture, (batch, layer), pages, ladders, self._bench.scratch, rope)
+        here = (batch, layer)
+        trial = Trial(self._capture, here, pages, ladders, self._bench.scratch, rope, unsplit)
         groups = self._groups(place)
         levels = {group[0]: given[group].copy() for group in groups}
         plain, worst = self._pages_within(trial, layer.layer, levels)
@@ -222,11 +230,23 @@ class _Keeper:
         return plain, worst
 
 
-def _raised(levels: dict[Group, NDArray[np.int64]], seen: Mapping[Place, Settled]) -> list[Place]:
-    """Raises levels to the largest of any layer, in place; the layers that had less."""
+def _raised(
+    levels: dict[Group, NDArray[np.int64]],
+    seen: Mapping[Place, Settled],
+    pages: Mapping[Group, Sequence[PagePlan]],
+) -> list[Place]:
+    """Raises levels to the largest of any layer, in place; the layers that had less.
+
+    Heads that come back together only have the largest of any of them.
+    """
     for each in seen.values():
         for group, found in each.levels.items():
             np.maximum(levels[group], found, out=levels[group])
+    for group, planned in pages.items():
+        for at, page in enumerate(planned):
+            if page.together():
+                heads = list(page.heads)
+                levels[group][at, heads] = levels[group][at, heads].max()
     return [
         place
         for place, each in seen.items()
