@@ -107,8 +107,12 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
     for key, text in report["identity"].items():
         render.say(f"  {key:12} {text}")
     _parts(report["parts"])
+    if report["calibration_digest"]:
+        render.say(f"  calibration  {report['calibration_digest']}")
+    elsewhere = report["storage"].get("referenced", [])
     for each in report["tables"]:
-        render.say(f"  table        {each['dtype']} {each['shape']} {each['digest']}")
+        where = ", in the calibration" if each["digest"] in elsewhere else ""
+        render.say(f"  table        {each['dtype']} {each['shape']} {each['digest']}{where}")
     for reason, count in report["raw_reasons"].items():
         render.say(f"  raw pages    {count} {reason}")
     _tensors(report, common)

@@ -112,6 +112,7 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "identity": manifest.identity,
             "token_offset": manifest.token_offset,
             "continues": manifest.continues,
+            "calibration_digest": manifest.calibration_digest,
             "partial": _partial(reader),
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),

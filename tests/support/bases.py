@@ -10,6 +10,8 @@ come out everywhere, without a sine or an eigenvector.
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from kvq_cli.codecs.basis import Basis, Group, Turn
 from kvq_cli.codecs.transform import FORWARD, Transform, forward_name
@@ -167,3 +170,14 @@ def of_layers(
     ]
     turns = [turn(pairs, interleaved=interleaved, coarse=coarse)] if pairs else []
     return calibration(groups, turns)
+
+
+def tables_of(vector: dict[str, Any]) -> dict[str, bytes]:
+    """The basis table of the calibration that a container vector has, by its digest."""
+    if "calibration" not in vector:
+        return {}
+    data = base64.b64decode(vector["calibration"])
+    size = 8 + int.from_bytes(data[:8], "little")
+    first, last = json.loads(data[8:size])["basis"]["data_offsets"]
+    table = data[size + first : size + last]
+    return {"blake3:" + blake3(table).hexdigest(): table}
