@@ -35,7 +35,6 @@ class Point:
     """Bits an element of the whole file; total variation and cosine are means over all heads."""
 
     bits: float
-    embedded: float | None  # bits, with the calibration's table in the file
     tv: float
     cosine: float
 
@@ -71,25 +70,34 @@ def _profile(codec: Mapping[str, object], tokens: int, first: int) -> Profile:
     )
 
 
-def measure(
-    case: Case, profile: Profile, calibration: Path | None = None, *, embedded: bool = False
-) -> Point:
-    """A container that refers to the calibration, measured; and one that holds it, its size."""
+def measure(case: Case, profile: Profile, calibration: Path | None = None) -> Point:
+    """A container, measured; it refers to the calibration where there is one."""
     with tempfile.TemporaryDirectory() as folder:
         box = Path(folder) / "a.kvq"
-        terms: dict[str, Any] = {"profiles": [profile], "calibration": calibration, "threads": 1}
-        pipeline.compress(case.capture, box, refer=calibration is not None, **terms)
+        _compress(case, box, profile, calibration, refer=calibration is not None)
         report = pipeline.stats(
             box, against=case.capture, queries=case.queries, calibration=calibration, threads=1
         )
-        elements = sum(role["elements"] for role in report.roles)
-        size = None
-        if embedded and calibration is not None:
-            whole = pipeline.compress(case.capture, Path(folder) / "b.kvq", **terms)
-            size = 8 * whole.file_bytes / elements
     found = report.attention[-1]  # all layers and heads
-    return Point(8 * report.file_bytes / elements, size,
-                 found["attention_tv"], found["attention_cosine"])  # fmt: skip
+    bits = 8 * report.file_bytes / sum(role["elements"] for role in report.roles)
+    return Point(bits, found["attention_tv"], found["attention_cosine"])
+
+
+def share_of_referring(case: Case, profile: Profile, calibration: Path) -> float:
+    """The size of a file that refers to its calibration, by that of one that holds the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = [
+            _compress(case, Path(folder) / "a.kvq", profile, calibration, refer=refer)
+            for refer in (True, False)
+        ]
+    return sizes[0] / sizes[1]
+
+
+def _compress(
+    case: Case, box: Path, profile: Profile, calibration: Path | None, *, refer: bool
+) -> int:
+    terms: dict[str, Any] = {"profiles": [profile], "calibration": calibration, "force": True}
+    return pipeline.compress(case.capture, box, refer=refer, threads=1, **terms).file_bytes
 
 
 class Steps:

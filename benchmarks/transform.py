@@ -1,7 +1,7 @@
 """transform: the codec transform next to the others: bits an element, and what attention loses.
 
     python -m benchmarks.transform [CAPTURE... --calibration FILE...] [--model NAME]
-                                   [--ablation] [--result [FILE]]
+                                   [--ablation | --speed] [--result [FILE]]
 
 Captures have queries beside them. Without any, those of `make calibration` are measured, in
 build/e2e/measured, with its calibrations. A file of transform refers to its calibration, and is
@@ -10,10 +10,12 @@ step is searched at which transform is as good: total variation no larger, cosin
 Results, merged into benchmarks/transform.json:
 
     {"schema": "kvq_transform_results_v1",
-     "captures": [{"made", "capture", "calibrations": {NAME: {"digest", "table_bytes"}},
-                   "rows": [R, …], "verdicts": [V, …]}, …],
-     "ablation": {"made", …}}               see transform_ablation.py
+     "captures": [{"made", "capture", "calibrations": {NAME: C, …}, "rows": [R, …],
+                   "verdicts": [V, …]}, …],
+     "ablation": {"made", …},               see transform_ablation.py
+     "speed": {"made", "rows": [T, …]}}     see transform_speed.py and result.py
 
+C   digest, tokens (of the texts), file_bytes, table_bytes (of what a decoder needs)
 R   codec, calibration and step (of transform), bits (an element of the whole file), ratio (16 to
     them), embedded_bits and embedded_ratio (the same with the table in the file), tv and cosine
     (of attention, means over heads)
@@ -30,15 +32,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import machine, transform_ablation, transform_tables
+from benchmarks import machine, transform_ablation, transform_speed, transform_tables
 from benchmarks.make_e2e import WEIGHTS
-from benchmarks.points import Case, Point, Steps, builtin, measure, plain, transform
+from benchmarks.points import (
+    Case,
+    Point,
+    Steps,
+    builtin,
+    measure,
+    plain,
+    share_of_referring,
+    transform,
+)
 from benchmarks.result import compact
 from kvq_cli.profile import Profile
 from kvq_cli.steps.kvqcal import load_kvqcal
 
 PATH: Final = Path(__file__).with_name("transform.json")
 SCHEMA: Final = "kvq_transform_results_v1"
+PARTS: Final = ("ablation", "speed")
 MEASURED: Final = WEIGHTS / "measured"
 CALIBRATIONS: Final = WEIGHTS / "calibration"
 STEPS: Final = (1400, 2000, 2800, 4000, 5600, 8000)
@@ -58,10 +70,15 @@ def references() -> dict[str, Profile]:
 def row(codec: str, point: Point, **more: object) -> dict[str, Any]:
     """A row of results."""
     found = {"codec": codec, **more, "bits": round(point.bits, 4), "ratio": ratio(point.bits)}
-    if point.embedded is not None:
-        found |= {"embedded_bits": round(point.embedded, 4)}
-        found |= {"embedded_ratio": ratio(point.embedded)}
     return found | {"tv": point.tv, "cosine": point.cosine}
+
+
+def transformed(case: Case, path: Path, steps: Steps, step: int, **more: object) -> dict[str, Any]:
+    """A row of transform, which has both sizes."""
+    bits = steps(step).bits / share_of_referring(case, transform(step), path)
+    both = {"embedded_bits": round(bits, 4), "embedded_ratio": ratio(bits)}
+    found = row("transform", steps(step), **more, calibration=path.stem, step=step)
+    return {**found, **both}
 
 
 def ratio(bits: float) -> float:
@@ -80,26 +97,27 @@ def measured(case: Case, calibrations: Sequence[Path]) -> dict[str, Any]:
         points[name] = measure(case, profile)
         rows.append(shown(row(name, points[name])))
     for path in calibrations:
-        steps = Steps(lambda step, path=path: measure(case, transform(step), path, embedded=True))
-        rows += [
-            shown(row("transform", steps(step), calibration=path.stem, step=step)) for step in STEPS
-        ]
-        verdicts += [shown(each) for each in judged(steps, points, path.stem)]
+        steps = Steps(lambda step, path=path: measure(case, transform(step), path))
+        rows += [shown(transformed(case, path, steps, step)) for step in STEPS]
+        for against, step in judged(steps, points):
+            each = transformed(case, path, steps, step, against=against)
+            factor = points[against].bits / steps(step).bits
+            verdicts.append(shown(each | {"factor": round(factor, 3)}))
     return found | {"rows": rows, "verdicts": verdicts}
 
 
-def judged(steps: Steps, points: Mapping[str, Point], name: str) -> Iterator[dict[str, Any]]:
+def judged(steps: Steps, points: Mapping[str, Point]) -> Iterator[tuple[str, int]]:
     """The coarsest step as good as each codec that is compared with."""
     for against in AGAINST:
         step = steps.coarsest(points[against])
         if step is not None:
-            each = row("transform", steps(step), against=against, calibration=name, step=step)
-            yield each | {"factor": round(points[against].bits / steps(step).bits, 3)}
+            yield against, step
 
 
 def told(path: Path) -> dict[str, Any]:
     loaded = load_kvqcal(path)
-    return {"digest": loaded.digest, "table_bytes": len(loaded.table)}
+    return {"digest": loaded.digest, "tokens": int(loaded.metadata["tokens"]),
+            "file_bytes": path.stat().st_size, "table_bytes": len(loaded.table)}  # fmt: skip
 
 
 def shown(each: dict[str, Any]) -> dict[str, Any]:
@@ -107,16 +125,15 @@ def shown(each: dict[str, Any]) -> dict[str, Any]:
     return each
 
 
-def merge(path: Path, part: Mapping[str, Any]) -> None:
-    """Put a capture in place of the one of its name, or the ablation in place of the old one."""
+def merge(path: Path, *, capture: Mapping[str, Any] | None = None, **parts: Any) -> None:
+    """Put a capture in place of the one of its name, and parts in place of theirs."""
     held = json.loads(path.read_text("utf-8")) if path.exists() else {}
     captures = {each["capture"]: each for each in held.get("captures", [])}
-    if "capture" in part:
-        captures[part["capture"]] = dict(part)
-        part = {}
+    if capture is not None:
+        captures[capture["capture"]] = dict(capture)
     found = {"schema": SCHEMA, "captures": list(captures.values())}
-    ablation = part or held.get("ablation")
-    path.write_text(compact(found | ({"ablation": ablation} if ablation else {})), "utf-8")
+    kept = {name: {**held, **parts}[name] for name in PARTS if name in {**held, **parts}}
+    path.write_text(compact(found | kept), "utf-8")
 
 
 def cases(options: argparse.Namespace) -> Iterator[tuple[Case, list[Path]]]:
@@ -144,6 +161,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--calibration", action="append", type=Path, default=[])
     parser.add_argument("--model", help="of make calibration's, only this one")
     parser.add_argument("--ablation", action="store_true", help="what each part is worth")
+    parser.add_argument("--speed", action="store_true", help="of the codec, on one thread")
+    parser.add_argument("--rounds", type=int, default=5, help="of speed")
     parser.add_argument("--part", action="append", help="of the ablation, only this one")
     parser.add_argument("--result", nargs="?", type=Path, const=PATH, metavar="FILE")
     return parser.parse_args()
@@ -158,18 +177,26 @@ def main() -> None:
     machine.steady()
     options = parsed()
     made = machine.made(_command(sys.argv[1:]))
-    if options.ablation:
-        part = {"made": made, **transform_ablation.measured(CALIBRATIONS, MEASURED, options.part)}
-        print(f"\n{transform_tables.ablation(part)}", flush=True)
-        if options.result:
-            merge(options.result, part)
-        return
-    for case, calibrations in cases(options):
-        print(f"\n{case.capture.stem}", flush=True)
-        part = {"made": made, **measured(case, calibrations)}
-        print(f"\n{transform_tables.rows(part)}\n{transform_tables.verdicts(part)}", flush=True)
-        if options.result:
-            merge(options.result, part)
+    found: dict[str, Any]
+    if options.speed:
+        machine.settle()
+        found = {"made": made, "rows": list(transform_speed.measure(options.rounds))}
+        _told(options, transform_tables.speed(found), speed=found)
+    elif options.ablation:
+        found = transform_ablation.measured(CALIBRATIONS, MEASURED, options.part)
+        _told(options, transform_tables.ablation(found), ablation={"made": made, **found})
+    else:
+        for case, calibrations in cases(options):
+            print(f"\n{case.capture.stem}", flush=True)
+            found = {"made": made, **measured(case, calibrations)}
+            text = f"{transform_tables.rows(found)}\n{transform_tables.verdicts(found)}"
+            _told(options, text, capture=found)
+
+
+def _told(options: argparse.Namespace, text: str, **parts: Any) -> None:
+    print(f"\n{text}", flush=True)
+    if options.result:
+        merge(options.result, **parts)
 
 
 if __name__ == "__main__":

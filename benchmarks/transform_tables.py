@@ -53,6 +53,31 @@ def _named(codec: str) -> str:
     return codec if " " in codec else f"`{codec}`"
 
 
+def calibrations(parts: Sequence[Row]) -> str:
+    """What a container with the table holds of each, and how the file is known."""
+    found = {name: each for part in parts for name, each in part["calibrations"].items()}
+    cells = [[f"`{name}.kvqcal`", f"{each['file_bytes']:,}", f"{each['table_bytes']:,}",
+              f"{each['tokens']:,}", f"`{each['digest']}`"]
+             for name, each in found.items()]  # fmt: skip
+    header = ["calibration", "bytes of the file", "bytes of its table", "tokens", "digest"]
+    return markdown(header, cells)
+
+
+def speed(part: Row) -> str:
+    """One thread; A is a cast of as many F16 elements to float32 in the same round."""
+    cells = [
+        [row["role"], f"{row['bits']:.2f}", f"{row['encode_ns']:.1f}", f"{row['decode_ns']:.1f}",
+         f"{row['encode_mb_s']}", f"{row['decode_mb_s']}", f"{row['encode_per_cast']:.1f}",
+         f"{row['decode_per_cast']:.1f}", f"{row['encode_per_copy']:.0f}",
+         f"{row['decode_per_copy']:.0f}"]
+        for row in part["rows"]
+    ]  # fmt: skip
+    header = ["role", "bits/element"]
+    for unit in ("ns an element", "MB/s of F16", "in A", "in copies"):
+        header += [f"{way}, {unit}" for way in ("encode", "decode")]
+    return markdown(header, cells)
+
+
 def ablation(part: Row) -> str:
     """Each variant, by its part."""
     cells = [

@@ -32,13 +32,17 @@ def calibration(tmp_path_factory):
 
 def test_a_point_is_of_a_file_that_refers_and_of_one_that_holds(calibration, tmp_path):
     """Bits are of whole files; what differs is the table; attention is as stats tells it."""
-    point = measure(CASE, at_step(4000), calibration, embedded=True)
+    steps = Steps(lambda step: measure(CASE, at_step(step), calibration))
+    row = transform.transformed(CASE, calibration, steps, 4000)
     terms = {"profiles": [at_step(4000)], "calibration": calibration}
     elements = 2 * 4 * 3 * 96 * 64
-    for name, refer, bits in (("a", True, point.bits), ("b", False, point.embedded)):
-        box = tmp_path / f"{name}.kvq"
+    for refer, prefix in ((True, ""), (False, "embedded_")):
+        box = tmp_path / f"{refer}.kvq"
         compress(SAMPLE, box, refer=refer, **terms)
-        assert bits == pytest.approx(8 * box.stat().st_size / elements)
+        bits = 8 * box.stat().st_size / elements
+        assert row[f"{prefix}bits"] == pytest.approx(bits, abs=1e-4)
+        assert row[f"{prefix}ratio"] == pytest.approx(16 / bits, abs=1e-3)
+    point = steps(4000)
     report = stats(box, against=SAMPLE, queries=CASE.queries)
     assert point.tv == report.attention[-1]["attention_tv"]
     assert point.cosine == report.attention[-1]["attention_cosine"]
@@ -48,7 +52,6 @@ def test_a_point_is_of_a_file_that_refers_and_of_one_that_holds(calibration, tmp
 def test_a_codec_without_a_calibration_has_no_table():
     """Plain TurboQuant of 4 bits takes what it says, and a little for norms and pages."""
     point = measure(CASE, plain(4))
-    assert point.embedded is None
     assert 4 < point.bits < 6
     assert 0 < point.tv < 0.2
 
@@ -56,7 +59,7 @@ def test_a_codec_without_a_calibration_has_no_table():
 def power(step, exponent=1.0):
     """Losses that grow with a power of the step, as they do."""
     loss = 1e-5 * step**exponent
-    return Point(bits=20 - math.log2(step), embedded=None, tv=loss, cosine=1 - loss**2)
+    return Point(bits=20 - math.log2(step), tv=loss, cosine=1 - loss**2)
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.7])
@@ -89,9 +92,9 @@ def test_losses_that_do_not_follow_a_power_are_bracketed_too():
     """A cliff between two steps is found by halves."""
 
     def cliff(step):
-        return Point(1.0, None, 0.1 if step <= 777 else 0.9, 0.99)
+        return Point(1.0, 0.1 if step <= 777 else 0.9, 0.99)
 
-    assert 769 <= Steps(cliff).coarsest(Point(1.0, None, 0.5, 0.9)) <= 777
+    assert 769 <= Steps(cliff).coarsest(Point(1.0, 0.5, 0.9)) <= 777
 
 
 def test_each_step_is_measured_once():
@@ -108,14 +111,25 @@ def test_each_step_is_measured_once():
     assert len(asked) == len(set(asked))
 
 
-def test_a_factor_is_how_many_times_smaller(monkeypatch):
-    """Bits of the codec by bits of transform, both of whole files."""
-    monkeypatch.setattr(transform, "AGAINST", ("plain 4 bits",))
-    goal = replace(power(1000), bits=4.5)
-    (found,) = transform.judged(Steps(power), {"plain 4 bits": goal}, "model-1")
-    assert found["factor"] == round(4.5 / power(found["step"]).bits, 3)
-    assert found["ratio"] == round(16 / power(found["step"]).bits, 3)
-    assert found["against"] == "plain 4 bits"
+def test_a_capture_has_all_rows_and_verdicts(calibration, monkeypatch):
+    """A factor is how many times smaller the file is than that of the codec it is held against."""
+    monkeypatch.setattr(transform, "STEPS", (2000, 8000))
+    monkeypatch.setattr(transform, "BUILTIN", ("turboquant-4bit",))
+    part = transform.measured(CASE, [calibration])
+    rows = {row["codec"]: row for row in part["rows"]}
+    assert [row["step"] for row in part["rows"] if "step" in row] == [2000, 8000]
+    assert {each["against"] for each in part["verdicts"]} <= set(transform.AGAINST)
+    assert part["verdicts"]
+    for each in part["verdicts"]:
+        against = rows[each["against"]]
+        assert each["factor"] == pytest.approx(against["bits"] / each["bits"], abs=2e-3)
+        assert each["tv"] <= against["tv"]
+        assert each["cosine"] >= against["cosine"]
+    for text, count in ((transform_tables.rows(part), len(part["rows"])),
+                        (transform_tables.verdicts(part), len(part["verdicts"]))):  # fmt: skip
+        lines = text.splitlines()
+        assert len(lines) == count + 2
+        assert len({line.count("|") for line in lines}) == 1
 
 
 def test_all_that_is_compared_with_is_measured():
@@ -124,36 +138,17 @@ def test_all_that_is_compared_with_is_measured():
 
 
 def test_a_capture_replaces_itself_alone(tmp_path):
-    """And so does the ablation."""
+    """And so does each other part."""
     path = tmp_path / "transform.json"
-    transform.merge(path, {"capture": "a", "rows": [{"x": 1}]})
-    transform.merge(path, {"capture": "b", "rows": [{"x": 2}]})
-    transform.merge(path, {"base": "c", "rows": [{"x": 3}]})
-    transform.merge(path, {"capture": "a", "rows": [{"x": 4}]})
+    transform.merge(path, capture={"capture": "a", "rows": [{"x": 1}]})
+    transform.merge(path, capture={"capture": "b", "rows": [{"x": 2}]})
+    transform.merge(path, ablation={"base": "c", "rows": [{"x": 3}]})
+    transform.merge(path, capture={"capture": "a", "rows": [{"x": 4}]})
     assert json.loads(path.read_text()) == {
         "schema": transform.SCHEMA,
         "captures": [{"capture": "a", "rows": [{"x": 4}]}, {"capture": "b", "rows": [{"x": 2}]}],
         "ablation": {"base": "c", "rows": [{"x": 3}]},
     }
-
-
-def test_tables_have_a_row_for_each(calibration):
-    """As many cells as the header has, whatever a row lacks."""
-    point = measure(CASE, at_step(4000), calibration, embedded=True)
-    part = {
-        "rows": [
-            transform.row("int8", power(100)),
-            transform.row("transform", point, calibration="sample-1", step=4000),
-        ],
-        "verdicts": [
-            transform.row("transform", point, against="int8", calibration="sample-1", step=4000)
-            | {"factor": 2.0}
-        ],
-    }
-    for text, count in ((transform_tables.rows(part), 2), (transform_tables.verdicts(part), 1)):
-        lines = text.splitlines()
-        assert len(lines) == count + 2
-        assert len({line.count("|") for line in lines}) == 1
 
 
 def test_a_variant_differs_in_one_thing():
