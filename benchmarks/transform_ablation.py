@@ -13,8 +13,10 @@ R   part, variant, capture; bits, tv and cosine at the step; equal_bits (null wh
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -40,7 +42,7 @@ class Variant:
     name: str
     setting: Setting = Setting(layers=LAYERS)  # noqa: RUF009 - nobody changes one
     texts: tuple[str, ...] | None = None  # None: all
-    meta: dict[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)  # what captures say instead
     first: int = 4  # tokens that stay raw
     captures: tuple[str, ...] = ("prose",)
 
@@ -51,7 +53,7 @@ VARIANTS: Final = (
     Variant("layers of a group", "1", Setting(layers=1), captures=BOTH),
     Variant("layers of a group", "10", Setting(layers=10), captures=BOTH),
     Variant("layers of a group", "21", Setting(layers=21)),
-    Variant("rotary positions", "left in the keys", meta={"rope_state": "none"}),
+    Variant("rotary positions", "left in the keys", told={"rope_state": "none"}),
     Variant("errors count by", "the capture's own keys", Setting("self", LAYERS)),
     Variant("errors count by", "the variance of a head", Setting("variance", LAYERS)),
     Variant("first tokens raw", "0", first=0),
@@ -88,9 +90,25 @@ def calibrated(variant: Variant, captures: Path, folder: Path) -> Path:
         if not path.name.endswith(".query.safetensors")
         and (variant.texts is None or path.stem in variant.texts)
     )
+    if variant.told:
+        files = [retold(path, folder, variant.told) for path in files]
     out = folder / "a.kvqcal"
-    pipeline.calibrate_transform(files, out, setting=variant.setting, meta=variant.meta, threads=1)
+    pipeline.calibrate_transform(files, out, setting=variant.setting, threads=1)
     return out
+
+
+def retold(path: Path, folder: Path, told: Mapping[str, str]) -> Path:
+    """A copy of a capture, and of its queries, that says something else of itself."""
+    for each in (path, Case(path).queries):
+        with each.open("rb") as source, (folder / each.name).open("wb") as copy:
+            size = int.from_bytes(source.read(8), "little")
+            header = json.loads(source.read(size))
+            header["__metadata__"] |= told
+            raw = json.dumps(header).encode()
+            raw += b" " * (-len(raw) % 8)
+            copy.write(len(raw).to_bytes(8, "little") + raw)
+            shutil.copyfileobj(source, copy)
+    return folder / path.name
 
 
 def _rows(

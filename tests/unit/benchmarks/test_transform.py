@@ -159,7 +159,7 @@ def test_a_variant_differs_in_one_thing():
         differing = [
             named.setting != base.setting,
             named.texts != base.texts,
-            named.meta != base.meta,
+            named.told != base.told,
             named.first != base.first,
         ]
         assert sum(differing) == 1, variant.name
@@ -180,6 +180,31 @@ def test_a_variant_is_calibrated_on_its_texts_alone(tmp_path):
         assert int(loaded.metadata["tokens"]) == tokens
         assert {group.layers for group in loaded.basis.groups} == {2}
         path.unlink()
+
+
+def test_keys_stay_turned_where_captures_say_that_none_are(tmp_path):
+    """Nothing but the metadata of the copies is changed."""
+    variant = transform_ablation.Variant("part", "name", Setting(), told={"rope_state": "none"})
+    captures, out = tmp_path / "captures", tmp_path / "out"
+    for folder in (captures, out):
+        folder.mkdir()
+    for path in (SAMPLE, CASE.queries):
+        (captures / path.name).write_bytes(path.read_bytes())
+    loaded = transform_ablation.load_kvqcal(transform_ablation.calibrated(variant, captures, out))
+    assert loaded.metadata["rope_state"] == "none"
+    assert {group.turn for group in loaded.basis.groups} == {None}
+    for path in (SAMPLE, CASE.queries):
+        told, data = header_and_data(out / path.name)
+        other, same = header_and_data(path)
+        assert data == same
+        assert told.pop("__metadata__") != other.pop("__metadata__")
+        assert told == other
+
+
+def header_and_data(path):
+    raw = path.read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    return json.loads(raw[8 : 8 + size]), raw[8 + size :]
 
 
 def test_no_text_that_is_measured_is_calibrated_on():
