@@ -183,8 +183,10 @@ def main() -> None:
         found = {"made": made, "rows": list(transform_speed.measure(options.rounds))}
         _told(options, transform_tables.speed(found), speed=found)
     elif options.ablation:
-        found = transform_ablation.measured(CALIBRATIONS, MEASURED, options.part)
-        _told(options, transform_tables.ablation(found), ablation={"made": made, **found})
+        found = {}
+        for found in transform_ablation.measured(CALIBRATIONS, MEASURED, options.part):
+            _told(options, "", ablation={"made": made, **found})
+        print(transform_tables.ablation(found), flush=True)
     else:
         for case, calibrations in cases(options):
             print(f"\n{case.capture.stem}", flush=True)
@@ -194,7 +196,8 @@ def main() -> None:
 
 
 def _told(options: argparse.Namespace, text: str, **parts: Any) -> None:
-    print(f"\n{text}", flush=True)
+    if text:
+        print(f"\n{text}", flush=True)
     if options.result:
         merge(options.result, **parts)
 

@@ -80,10 +80,11 @@ def speed(part: Row) -> str:
 
 def ablation(part: Row) -> str:
     """Each variant, by its part."""
+    order = list(dict.fromkeys(row["part"] for row in part["rows"]))
     cells = [
         [row["part"], row["variant"], row["capture"], f"{row['tokens']:,}", str(row["dimensions"]),
          f"{row['bits']:.3f}", f"{row['tv']:.4f}", f"{row['cosine']:.5f}",
          "none" if row["equal_bits"] is None else f"{row['equal_bits']:.3f}"]
-        for row in part["rows"]
+        for row in sorted(part["rows"], key=lambda row: order.index(row["part"]))
     ]  # fmt: skip
     return markdown(ABLATION, cells)

@@ -238,3 +238,31 @@ def test_made_rows_come_back_near(role, monkeypatch):
     codec.decode(codec.encode(page, scratch), page.spec, into, scratch)
     before, after = (each.bits.view(np.float16).astype(float) for each in (page, into))
     assert 0 < ((after - before) ** 2).mean() < 0.01 * before.var()
+
+
+def test_a_calibration_that_is_there_is_not_made_again(tmp_path):
+    """Where nothing but the layers of a group differs from it."""
+    path = tmp_path / "smollm2-5.kvqcal"
+    path.touch()
+    base = transform_ablation.BASE
+    assert transform_ablation.ready(base, tmp_path) == path
+    assert transform_ablation.ready(replace(base, first=0), tmp_path) == path
+    for other in (
+        replace(base, setting=Setting(layers=1)),
+        replace(base, setting=Setting("self", 5)),
+        replace(base, texts=("one",)),
+        replace(base, told={"rope_state": "none"}),
+    ):
+        assert transform_ablation.ready(other, tmp_path) is None
+
+
+def test_variants_of_a_part_stand_together():
+    """Whatever the order in which they were measured."""
+    rows = [
+        {"part": part, "variant": name, "capture": "c", "tokens": 1, "dimensions": 2, "bits": 1.0,
+         "tv": 0.1, "cosine": 0.9, "equal_bits": bits}
+        for part, name, bits in (("a", "1", 1.0), ("b", "2", None), ("a", "3", 1.5))
+    ]  # fmt: skip
+    lines = transform_tables.ablation({"rows": rows}).splitlines()[2:]
+    assert [line.split(" | ")[1] for line in lines] == ["1", "3", "2"]
+    assert [line.rsplit(" | ", 1)[1] for line in lines] == ["1.000 |", "1.500 |", "none |"]
