@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 VECTORS := $(wildcard tools/make*_vectors.py)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e fuzz \
+.PHONY: help setup demo test test-long soak lint format check bench bench-peers e2e calibration fuzz \
 	mutation vectors vectors-check docs docs-check pictures sample-data build clean
 
 help: ## Print this list.
@@ -50,6 +50,10 @@ bench-peers: $(VENV)/.test ## Install other packages into .venv-peers and measur
 e2e: ## Measure what profiles do to a real model's perplexity; E2E="--model qwen" and such.
 	@$(PYTHON) benchmarks/make_e2e.py
 	@PYTHONPATH=sample_data .venv-e2e/bin/python -m benchmarks.e2e $(E2E)
+
+calibration: ## Capture other texts with real models and calibrate transform; CALIBRATION="--model qwen".
+	@$(PYTHON) benchmarks/make_e2e.py
+	@PYTHONPATH=sample_data .venv-e2e/bin/python -m benchmarks.make_calibration $(CALIBRATION)
 
 fuzz: ## Fuzz what kvq reads, a minute each target; FUZZ="chunks --seconds 600" and such.
 	@$(PYTHON) fuzzing/make_fuzz.py

@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import benchmarks
-from benchmarks import blocks, codec_speed, commands, instances, machine, peers, result, tables
+from benchmarks import (
+    blocks,
+    codec_speed,
+    commands,
+    instances,
+    machine,
+    peers,
+    result,
+    tables,
+    transform_speed,
+)
 from benchmarks import threads as scaling
+from kvq_cli.codecs.transform import Transform
 
 QUICK: Final = {"rounds": 2, "bytes": 1 << 26}
 
@@ -21,7 +32,11 @@ def codecs_part(options: argparse.Namespace) -> dict[str, Any]:
     chosen = instances.every() if options.every else instances.named()
     if options.codec:
         chosen = {name: each for name, each in chosen.items() if each.name in options.codec}
-    return {"rows": list(codec_speed.measure(chosen, options.rounds))}
+    rows = codec_speed.measure(chosen, options.rounds) if chosen else ()
+    found: dict[str, Any] = {"rows": list(rows)}
+    if not options.codec or Transform.name in options.codec:
+        found["transform"] = list(transform_speed.measure(options.rounds))
+    return found
 
 
 def commands_part(options: argparse.Namespace) -> dict[str, Any]:

@@ -48,9 +48,12 @@ class Calls:
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._local, "scratch"):
-            self._local.scratch, self._local.into = Scratch(), page_of(self._spec)
+            self._local.scratch, self._local.into = self._fresh(), page_of(self._spec)
         scratch: Scratch = self._local.scratch
         return scratch
+
+    def _fresh(self) -> Scratch:
+        return Scratch()
 
 
 def kept(planes: Planes) -> dict[str, NDArray[Any]]:
@@ -89,14 +92,14 @@ def _of_kind(
     floats = rounds.jobs(halves, source[0].spec.elements * 2)
     with ThreadPoolExecutor(rounds.THREADS) as pool:
         for threads, executor in ((1, None), (rounds.THREADS, pool)):
-            spent = _rounds(calls, source, floats, executor, count)
+            spent = spent_in_rounds(calls, source, floats, executor, count)
             for name, call in calls.items():
                 row = {"codec": name, "channels": source[0].spec.channels, "dtype": dtype.value}
                 facts = {"threads": threads, "bits": round(call.bits, 4)}
-                yield {**row, **facts, **_figures(spent[name], elements, dtype)}
+                yield {**row, **facts, **figures(spent[name], elements, dtype)}
 
 
-def _rounds(
+def spent_in_rounds(
     calls: Mapping[str, Calls],
     source: list[Page],
     floats: list[blocks.Blocks],
@@ -132,7 +135,7 @@ def _rounds(
     return spent
 
 
-def _figures(spent: dict[str, list[float]], elements: int, dtype: DType) -> dict[str, Any]:
+def figures(spent: dict[str, list[float]], elements: int, dtype: DType) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for way in WAYS:
         row[f"{way}_ns"] = rounds.nanoseconds(spent[way], elements)

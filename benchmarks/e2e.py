@@ -1,7 +1,8 @@
 """e2e: what the built-in profiles do to what a real model says. `make e2e` runs it.
 
     python -m benchmarks.e2e [--model smollm2|qwen] [--text prose|code] [--windows N]
-                             [--profile NAME] [--result [FILE]]    in the environment of make_e2e
+                             [--profile NAME|FILE]... [--calibration FILE] [--result [FILE]]
+                                                                   in the environment of make_e2e
 
 A model reads a context in float32; sample_data/capture_hf.py writes its KV cache as F16. For each
 profile kvq compresses the capture and restores it, sample_data/restore_hf.py makes it the model's
@@ -12,6 +13,9 @@ compared with what it says after the untouched F16 cache. That is one window; th
     {"schema": "kvq_e2e_v1",
      "runs": [{"made", "model", "about", "weights_sha256", "text", "text_about",
                "text_sha256", "tokens", "windows", "scored", "unstored", "rows": [R, …]}, …]}
+
+Profiles of the codec transform are measured with a calibration alone: their containers refer to
+it, and R has `embedded_ratio` too, of containers that hold its table.
 
 R       profile, ratio (of whole containers, against F16), perplexity, change_percent (of
         perplexity, from the same tokens' losses), error_percent (its standard error), kl (mean
@@ -44,7 +48,8 @@ from benchmarks.make_e2e import MODELS, ROOT, fetched
 from benchmarks.result import compact
 from capture_hf import capture, write
 from hf_model import forward, load
-from kvq_cli.profile import builtin_names
+from kvq_cli.profile import Profile, builtin_names, load_profile
+from kvq_cli.steps.bound import needs_transform
 from restore_hf import losses, restore
 
 PATH: Final = Path(__file__).with_name("e2e.json")
@@ -88,11 +93,12 @@ def figures(windows: list[dict[str, Any]]) -> dict[str, float]:
 class Run:
     """One model and one text, window after window."""
 
-    def __init__(self, model: Any, profiles: list[str]) -> None:
-        self.model, self.profiles = model, profiles
+    def __init__(self, model: Any, profiles: list[str], calibration: Path | None = None) -> None:
+        self.model, self.profiles, self.calibration = model, profiles, calibration
         self.unstored: list[dict[str, Any]] = []
         self.looks: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        self.bytes: dict[str, list[int]] = {name: [0, 0] for name in profiles}  # source, file
+        # Of the source, of containers, and of containers with the calibration's table.
+        self.bytes: dict[str, list[int]] = {name: [0, 0, 0] for name in profiles}
 
     def window(self, folder: Path, prompt: list[int], following: list[int]) -> None:
         source, box, back = (folder / name for name in ("a.safetensors", "b.kvq", "c.safetensors"))
@@ -103,18 +109,44 @@ class Run:
         whole = forward(self.model, prompt + following, empty)[len(prompt) :]
         self.unstored.append(looked(whole, base, following))
         for name in self.profiles:
-            kvq_cli.compress(source, box, profiles=[name], force=True)
-            kvq_cli.decompress(box, back, force=True)
-            report = kvq_cli.stats(box)
-            for place, size in enumerate((report.source_bytes, report.file_bytes)):
+            for place, size in enumerate(self.there_and_back(name, source, box, back)):
                 self.bytes[name][place] += size
             found = forward(self.model, following, restore(self.model, back))
             self.looks[name].append(looked(found, base, following))
 
+    def there_and_back(self, name: str, source: Path, box: Path, back: Path) -> tuple[int, ...]:
+        """Sizes of the capture, its container, and of one with all that restoring it takes."""
+        refers = is_transform(name)
+        terms = {"calibration": self.calibration} if refers else {}
+        whole = kvq_cli.compress(source, box, profiles=[name], force=True, **terms)
+        found = whole
+        if refers:
+            found = kvq_cli.compress(source, box, profiles=[name], force=True, refer=True, **terms)
+        kvq_cli.decompress(box, back, force=True, **terms)
+        return found.source_bytes, found.file_bytes, whole.file_bytes
+
     def rows(self) -> list[dict[str, Any]]:
-        ratios = {name: source / file for name, (source, file) in self.bytes.items()}
-        return [{"profile": name, "ratio": ratios[name], **figures(self.looks[name])}
-                for name in self.profiles]  # fmt: skip
+        return [self._row(name) for name in self.profiles]
+
+    def _row(self, name: str) -> dict[str, Any]:
+        source, file, whole = self.bytes[name]
+        row: dict[str, Any] = {"profile": Path(name).stem, "ratio": source / file}
+        if is_transform(name):
+            row["embedded_ratio"] = source / whole
+        return row | figures(self.looks[name])
+
+
+def is_transform(name: str) -> bool:
+    """Whether a profile takes a calibration of the codec transform."""
+    profile = load_profile(name)
+    return isinstance(profile, Profile) and needs_transform(profile)
+
+
+def chosen(options: argparse.Namespace) -> list[str]:
+    """The profiles that are named, or the built-in ones that can be measured."""
+    every = options.profile or list(builtin_names())
+    return [name for name in every
+            if options.profile or options.calibration or not is_transform(name)]  # fmt: skip
 
 
 def measured(model: Any, tokenizer: Any, text: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -125,7 +157,7 @@ def measured(model: Any, tokenizer: Any, text: str, options: argparse.Namespace)
     windows = min(options.windows, (len(ids) - tokens) // step)
     if windows < 1:
         raise SystemExit(f"e2e: {path.name} has {len(ids)} tokens")
-    run = Run(model, options.profile or list(builtin_names()))
+    run = Run(model, chosen(options), options.calibration)
     with tempfile.TemporaryDirectory() as folder:
         for number in range(windows):
             print(f"{text}, window {number + 1} of {windows}", flush=True)
@@ -140,7 +172,7 @@ def measured(model: Any, tokenizer: Any, text: str, options: argparse.Namespace)
 def show(run: dict[str, Any]) -> None:
     print(f"{run['model']}, {run['text']}, context {run['tokens']}, scored {run['scored']}")
     for row in [{"profile": "without a file", "ratio": 1.0, **run["unstored"]}, *run["rows"]]:
-        name, *rest = row.values()
+        name, *rest = (value for key, value in row.items() if key != "embedded_ratio")
         print(f"{name:<20}", "".join(f"{each:>12.5g}" for each in rest), flush=True)
 
 
@@ -165,7 +197,8 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make e2e", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="append", choices=tuple(MODELS))
     parser.add_argument("--text", action="append", choices=tuple(TEXTS))
-    parser.add_argument("--profile", action="append", metavar="NAME")
+    parser.add_argument("--profile", action="append", metavar="NAME|FILE")
+    parser.add_argument("--calibration", type=Path, metavar="FILE", help="for the codec transform")
     parser.add_argument("--windows", type=int, default=WINDOWS, help="at most so many a text")
     parser.add_argument("--result", nargs="?", type=Path, const=PATH, metavar="FILE")
     options = parser.parse_args()

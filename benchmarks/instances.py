@@ -10,6 +10,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import CODECS, codec_from_json, codec_to_json, names, newest
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.errors import ProfileError
 
 # Name, codec, parameters. Scales are halves, as in the built-in profiles, unless a name says so.
@@ -62,7 +63,8 @@ def named() -> Mapping[str, Codec]:
 def every() -> Mapping[str, Codec]:
     """Each codec with its defaults, then with one parameter changed at a time.
 
-    A codec with tables fits one head_dim: benchmarks/compat_speed.py measures it.
+    A codec with tables fits one head_dim, or one calibration: benchmarks/compat_speed.py and
+    benchmarks/transform_speed.py measure those.
     """
     return MappingProxyType(
         {repr(codec): codec for name in names() if _free(name) for codec in _variants(name)}
@@ -70,6 +72,8 @@ def every() -> Mapping[str, Codec]:
 
 
 def _free(name: str) -> bool:
+    if name == Transform.name:
+        return False
     return all(each.default is not MISSING for each in fields(CODECS[name, newest(name)]))
 
 

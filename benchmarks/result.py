@@ -2,7 +2,7 @@
 
     {
      "schema": "kvq_bench_v1",
-     "codecs":   {"made": M, "rows": [C, …]}
+     "codecs":   {"made": M, "rows": [C, …], "transform": [T, …]}
      "commands": {"made": M, "captures": [{"bytes", "layers", "heads", "channels",
                     "times": [{"command", "median_s", "least_s", "cpu_s", "source_mb_s",
                                "peak_mb"}],
@@ -21,6 +21,8 @@ M   command, date, processor, processors, system, python, packages, zstd, load: 
 C   codec, channels, dtype, threads, bits (of an element, scales and all), cast_ns, copy_ns; and
     for encode_ and decode_: ns, least_ns (of an element), mb_s (megabytes of source), per_cast,
     per_copy, and with one thread hot_per_cast
+T   codec, role, dimensions (of a group), tokens (of a page), step, bits, and the rest as in C, of
+    one thread; see transform_speed.py
 P   name, kind (kvq, peer, bound), role, threads, bits, held_bits, relative_mse, note, cast_ns;
     for encode_ and decode_: mb_s, least_ns, per_cast, jobs (what suited the method best)
 V   peer, role, threads, way, peer_per_cast, kvq, kvq_per_cast (null where kvq has no row of as

@@ -34,8 +34,9 @@ def show(parts: Mapping[str, Any]) -> None:
             continue
         made = part["made"]
         print(f"\n{name}: {made['processor']}, {made['processors']} processors, {made['date']}")
-        if "rows" in part:
-            print(table(part["rows"]), flush=True)
+        for title in ("rows", "transform"):
+            if part.get(title):
+                print(table(part[title]), flush=True)
         for each in part.get("captures", ()):
             about = [f"{k} {v}" for k, v in each.items() if not isinstance(v, (list, dict))]
             print(f"\n{', '.join(about)}")

@@ -50,7 +50,8 @@ def test_jobs_are_of_one_shape():
 
 def test_every_codec_is_measured():
     """A codec that is in the registry has an instance with a name."""
-    measured = set(names()) - {"fib_quant"}  # its tables fit one head_dim: compat_speed
+    apart = {"fib_quant", "transform"}  # with tables of their own: compat_speed, transform_speed
+    measured = set(names()) - apart
     assert {codec.name for codec in instances.named().values()} == measured
     assert {codec.name for codec in instances.every().values()} == measured
 
