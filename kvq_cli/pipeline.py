@@ -6,6 +6,7 @@
     verify       every digest, and what is expected of the file
     stats        where the bytes are, and what compression cost
     recover      damaged container → intact chunks → container
+    calibrate_transform    captures → moments → transforms → calibration
 
 Every story takes paths ("-" is a pipe) or open descriptors, and returns a report. Each line
 crosses one boundary: capture, codecs, container and quality know nothing of each other.
@@ -40,6 +41,7 @@ from kvq_cli.steps.describe import inspect, kind_of
 from kvq_cli.steps.drift import with_attention
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import shapes_of
+from kvq_cli.steps.given import opened
 from kvq_cli.steps.identity import check_identity, check_keys
 from kvq_cli.steps.inputs import (
     byte_source,
@@ -64,6 +66,7 @@ from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import is_folder
+from kvq_cli.steps.transformed import Setting, make, write
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -71,6 +74,7 @@ from kvq_cli.words import DType
 ProfileSource: TypeAlias = str | Path | Profile
 
 __all__ = [
+    "calibrate_transform",
     "compress",
     "decompress",
     "inspect",
@@ -333,6 +337,34 @@ def recover(
         output = stack.enter_context(open_output(out, force=force, inputs=(path,)))
         end = write_intact(reader, found, output.write, pool, progress)
         return recover_report(path, out, reader.source.size or 0, found, end)
+
+
+def calibrate_transform(
+    sources: Sequence[str | Path],
+    target: str | Path,
+    *,
+    setting: Setting | None = None,
+    queries: Sequence[str | Path] = (),
+    meta: Mapping[str, str] | None = None,
+    layout: str | None = None,
+    threads: int = 0,
+    force: bool = False,
+    progress: Progress = silent,
+) -> reports.TransformReport:
+    """Write a calibration for the codec transform, made of captures of one model.
+
+    `queries` are files of those of each capture, in order; else each has its own, or a file
+    beside it.
+    """
+    setting, out = setting or Setting(), Path(target)
+    inputs = tuple(map(Path, (*sources, *queries)))
+    check_output(out, force=force, inputs=inputs)
+    with opened(sources, queries, layout, dict(meta or {})) as captures:
+        made = make(captures, setting, threads, progress)
+        for each in captures:
+            each.capture.source.check_unchanged()
+        with open_output(out, force=force, inputs=inputs) as output:
+            return replace(write(output, made, captures, setting), path=str(target))
 
 
 def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import typer
 
 from kvq_cli import __version__
-from kvq_cli.cli import compress, decompress, inspect, profile, recover, stats, verify
+from kvq_cli.cli import compress, decompress, inspect, profile, recover, stats, transform, verify
 from kvq_cli.cli.loop import complain, exit_code, failure
 from kvq_cli.errors import BROKEN_PIPE, INTERRUPTED, USAGE
 
@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, Callable[..., int]]] = {
     "verify": verify.verify,
     "stats": stats.stats,
     "recover": recover.recover,
+    "calibrate": transform.calibrate,
 }
 
 

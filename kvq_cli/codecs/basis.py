@@ -58,8 +58,12 @@ class Turn:
         return len(self.fine) * len(self.coarse)
 
     def angles(self, first: int, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Cosines and sines (T, pairs) of these positions, by the addition theorem."""
-        high, low = np.divmod(np.arange(first, first + count), len(self.fine))
+        """Cosines and sines (T, pairs) of these positions."""
+        return self.at(np.arange(first, first + count))
+
+    def at(self, positions: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Those of any positions (T,), by the addition theorem."""
+        high, low = np.divmod(positions, len(self.fine))
         one, other = self.coarse[high] * UNIT, self.fine[low] * UNIT
         cosines = one[..., 0] * other[..., 0] - one[..., 1] * other[..., 1]
         sines = one[..., 1] * other[..., 0] + one[..., 0] * other[..., 1]

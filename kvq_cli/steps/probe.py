@@ -147,12 +147,16 @@ def read_wide(source: Source, slab: Slab, start: int, stop: int) -> Floats:
 
 
 def _check(probe: Probe) -> None:
-    """CaptureError E208 where the queries are for another capture."""
-    queries, layers = probe.queries, probe.capture.layers
-    for layer in layers:
+    """UsageError where keys cannot be turned, E208 where the queries are for another capture."""
+    for layer in probe.capture.layers:
         probe.rope(layer)
-    if queries is None:
-        return
+    if probe.queries is not None:
+        check_queries(probe.capture, probe.queries)
+
+
+def check_queries(capture: Capture, queries: Queries) -> None:
+    """CaptureError E208 where the queries are for another capture."""
+    layers = capture.layers
     if queries.layers != len(layers):
         found = f"queries of {queries.layers} layers, the capture has {len(layers)}"
         raise CaptureError("E208", found)

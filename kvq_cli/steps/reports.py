@@ -167,6 +167,26 @@ class SuggestReport(Report):
     notes: tuple[str, ...]
 
 
+@record
+class TransformReport(Report):
+    """A calibration that was made; digests are of the file, and of its basis table alone."""
+
+    path: str
+    output: str
+    digest: str
+    basis_digest: str
+    file_bytes: int
+    basis_bytes: int
+    captures: int
+    tokens: int
+    skip: int
+    weights: str
+    queries: list[str | None]
+    groups: list[dict[str, Any]]
+    held_out: list[dict[str, Any]]
+    notes: tuple[str, ...]
+
+
 def compress_report(path: Path, out: Path, plan: Plan, tally: Tally, end: Footer) -> CompressReport:
     source_bytes = plan.manifest.source_bytes
     return CompressReport(
