@@ -29,7 +29,7 @@ from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import ExpectationError, UsageError
 from kvq_cli.profile import Profile, load_budget
-from kvq_cli.steps import comparison, expect, measure, reports
+from kvq_cli.steps import calibrated_file, comparison, expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.budget import kept_to_budget
@@ -66,7 +66,7 @@ from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import is_folder
-from kvq_cli.steps.transformed import Setting, make, write
+from kvq_cli.steps.transformed import Setting, make
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -364,7 +364,7 @@ def calibrate_transform(
         for each in captures:
             each.capture.source.check_unchanged()
         with open_output(out, force=force, inputs=inputs) as output:
-            return replace(write(output, made, captures, setting), path=str(target))
+            return replace(calibrated_file.write(output, made, captures, setting), path=str(target))
 
 
 def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:

@@ -62,19 +62,6 @@ class Transform:
     deviations: Floats  # (n,) of the dimensions themselves
     lost: float  # variance of the components that were left out, of all weighted variance
 
-    def cut(self, rank: int) -> Transform:
-        """The first components only."""
-        rest = self.variances[rank:].sum()
-        whole = self.variances.sum() / max(1 - self.lost, 1e-300)
-        return Transform(
-            self.mean,
-            self.forward[:, :rank],
-            self.restore[:rank],
-            self.variances[:rank],
-            self.deviations,
-            self.lost + float(rest / whole if whole else 0.0),
-        )
-
 
 def by_heads(weights: Floats, rows: Floats) -> Floats:
     """A block-diagonal matrix (heads, D, D) times (n, m)."""
