@@ -74,7 +74,6 @@ from kvq_cli.words import DType
 ProfileSource: TypeAlias = str | Path | Profile
 
 __all__ = [
-    "calibrate_transform",
     "compress",
     "decompress",
     "inspect",

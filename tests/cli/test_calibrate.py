@@ -48,7 +48,7 @@ def test_other_rows_of_the_model_are_restored(tmp_path, style, layers):
     told = METADATA | {"rope_style": style}
     found, report = calibrated(tmp_path, "--layers", layers, metadata=told)
     assert len(found.basis.groups) == 2 * LAYERS // layers
-    assert [each.turn for each in found.basis.groups if each.role is Role.VALUE][0] is None
+    assert {each.turn for each in found.basis.groups if each.role is Role.VALUE} == {None}
     (turn,) = found.basis.turns
     assert (turn.interleaved, turn.pairs) == (style == "interleaved", CHANNELS // 2)
     for number, told_group in enumerate(report["groups"]):
