@@ -21,7 +21,7 @@ from support.calibrating import (
     turned,
     write_captures,
 )
-from support.captures import canonical_capture, per_layer_capture
+from support.captures import canonical_capture, per_layer_capture, safetensors_bytes
 from support.shell import done, kvq, left_alone, process, refused
 
 SIZE = HEADS * CHANNELS
@@ -180,6 +180,24 @@ def test_layers_of_other_lengths(tmp_path):
     report = done("calibrate", path, *meta, "-o", target, "--layers", 3, "--json").result
     told = [(each["first_layer"], each["layers"], each["tokens"]) for each in report["groups"]]
     assert told == [(0, 2, 86), (2, 1, 40)] * 2
+
+
+def test_short_layers_hold_the_last_positions(tmp_path):
+    """Their keys are turned back by where they stand in the text, not in the layer."""
+    path, target = tmp_path / "s.safetensors", tmp_path / "m.kvqcal"
+    tensors = {}
+    for layer, first in enumerate((0, 50)):
+        key, value = (rows(0, 80, role)[layer][None, :, first:] for role in (0, 1))
+        key = turned(key, range(first, 80))
+        for name, each in (("key", key), ("value", value)):
+            data = each.astype("<f4").tobytes()
+            tensors[f"layers.{layer}.{name}"] = ("F32", each.shape, data)
+    path.write_bytes(safetensors_bytes(tensors, METADATA))
+    done("calibrate", path, "-o", target)
+    short = load_kvqcal(target).basis.groups[1]
+    assert (short.role, short.first) == (Role.KEY, 1)
+    expected = rows(0, 80, 0)[1][:, 50:].mean(axis=1).reshape(-1)
+    np.testing.assert_allclose(short.means, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ CALLS = [
     ("inspect %r", 0),
     ("verify %r", 1),
     ("decompress %r --partial nan -o new.safetensors", 0),
-    ("calibrate %c --meta rope_state=none -o new.kvqcal", 0),
-    ("calibrate %c %q --meta rope_state=none -o new.kvqcal", 4),
+    ("calibrate %c --meta rope_theta=10000 -o new.kvqcal", 0),
+    ("calibrate %c %q -o new.kvqcal", 4),
     ("calibrate missing -o new.kvqcal", 6),
     ("inspect %t", 0),
     ("profile list", 0),
@@ -82,7 +82,7 @@ def folder(tmp_path_factory):
         whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     )
     run(folder, "recover d.kvq -o r.kvq")
-    run(folder, "calibrate c.safetensors --meta rope_state=none -o t.kvqcal")
+    run(folder, "calibrate c.safetensors --meta rope_theta=10000 -o t.kvqcal")
     return folder
 
 

@@ -15,6 +15,7 @@ from kvq_cli.steps.transforms import (
     FLOOR,
     SILENT,
     STEP,
+    Transform,
     Weights,
     bits,
     held_bits,
@@ -153,3 +154,12 @@ def test_what_never_changes():
     group, forward, _, _ = integers(principal(np.ones(SIZE), np.zeros((SIZE, SIZE)), one, SIZE))
     assert (group.rank, forward.matrix.shape) == (0, (SIZE, 0))
     assert group.exponents.tolist() == [0] * SIZE
+
+
+def test_what_is_rounded_up_gets_another_exponent():
+    """2^15 has no place in 16 bits, and is 2^14 of the next unit."""
+    almost = np.array([[1 - 2**-17]])
+    one = np.ones(1)
+    found = forward_of(Transform(one, almost, almost, one, one, 0.0))
+    assert (found.matrix.tolist(), found.inward.tolist()) == ([[2**14]], [9])
+    assert found.outward.tolist() == [9 + 14]
