@@ -124,11 +124,11 @@ def compress(
     with opened as whole, ExitStack() as stack:
         chain = read_chain(continues)
         capture = segment_of(whole, chain, full=full)
-        terms = (profiles, codebooks, calibration, threads, progress)
+        terms = (profiles, codebooks, calibration, queries, threads, progress)
         plan = _planned(capture, *terms, level, alignment, chain)
         plan = referring(plan) if refer else plan
         plan = kept_to_budget(plan, queries, threads, progress)
-        if queries is not None and plan.quality is None:
+        if queries is not None and plan.quality is None and plan.manifest.probe == "none":
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
         output = stack.enter_context(open_output(out, force=force, inputs=inputs))
         tally = reports.Tally()
@@ -300,7 +300,7 @@ def stats(
             whole = stack.enter_context(capture_input(path, layout, meta, widen=widen))
             capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
-            plan = _planned(capture, profiles, codebooks, calibration, threads, progress)
+            plan = _planned(capture, profiles, codebooks, calibration, asked, threads, progress)
             plan = kept_to_budget(plan, asked, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
@@ -389,6 +389,7 @@ def _planned(
     profiles: Sequence[ProfileSource],
     codebooks: Sequence[str | Path],
     calibration: str | Path | None,
+    queries: QuerySource,
     threads: int,
     progress: Progress,
     level: int | None = None,
@@ -404,4 +405,4 @@ def _planned(
     def plan_of(chosen: Sequence[Choice]) -> Plan:
         return make_plan(capture, tuple(chosen), storage, tables, found, chain)
 
-    return on_target(plan_of, choices, threads, progress)
+    return on_target(plan_of, choices, queries, threads, progress)

@@ -12,10 +12,11 @@ So do all heads of a page that cannot be split.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ from kvq_cli.steps.whole import moved, whole_capture
 from kvq_cli.steps.work import Bench, Progress, in_order, silent, workers
 from kvq_cli.words import Role
 
+LOOKED_AT: Final = 8  # layers, or groups of them
+
 Place: TypeAlias = tuple[int, int]  # batch entry and layer
 Group: TypeAlias = tuple[Role, int, int]  # role, batch entry and first layer
 
@@ -76,25 +79,42 @@ def kept_to_budget(
     if not bounds:
         return plan
     with ExitStack() as stack:
-        probe, capture = None, plan.capture
-        if any(name in METRIC for name in bounds):
-            if plan.chain:
-                capture = whole_capture(plan, threads, stack)
-            holder = plan.capture.source
-            probe = stack.enter_context(probe_of(capture, queries, holder))
-            probe = probe or stack.enter_context(probe_of(capture, SELF))
-        keeper = _Keeper(plan, capture, bounds, probe)
+        keeper = _keeper(plan, bounds, queries, threads, stack)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
         raise ExpectationError("E806", f"{broken_line(plain, bounds)}; the profile fails closed")
-    manifest = replace(
-        plan.manifest,
-        probe=probe.kind if probe else "none",
-        queries_digest=probe.digest if probe else None,
-    )
     quality = quality_bytes(bounds, worst)
-    return replace(plan, manifest=manifest, levels=levels, quality=quality)
+    return replace(keeper.asked(), levels=levels, quality=quality)
+
+
+def worst_unraised(plan: Plan, name: str, queries: QuerySource, threads: int) -> tuple[float, Plan]:
+    """What a bound would be held against if no page were raised; the plan that says by whom.
+
+    Where there are many layers, some are looked at.
+    """
+    with ExitStack() as stack:
+        # A bound that everything keeps.
+        keeper = _keeper(plan, {name: sys.float_info.max}, queries, threads, stack)
+        pool = stack.enter_context(workers(threads))
+        worst: Found = {}
+        chosen = keeper.sharing[:: -(-len(keeper.sharing) // LOOKED_AT)]
+        for settled in in_order(pool, keeper.settle, chosen):
+            worst = nearest(worst, settled.plain)
+        return (worst[name].value if name in worst else 0.0), keeper.asked()
+
+
+def _keeper(
+    plan: Plan, bounds: Bounds, queries: QuerySource, threads: int, stack: ExitStack
+) -> _Keeper:
+    probe, capture = None, plan.capture
+    if any(name in METRIC for name in bounds):
+        if plan.chain:
+            capture = whole_capture(plan, threads, stack)
+        holder = plan.capture.source
+        probe = stack.enter_context(probe_of(capture, queries, holder))
+        probe = probe or stack.enter_context(probe_of(capture, SELF))
+    return _Keeper(plan, capture, bounds, probe)
 
 
 def _all_settled(
@@ -135,6 +155,12 @@ class _Keeper:
             planned = (moved(page, capture) for page in planned)
         self.pages = by_layer(planned)
         self.sharing = self._sharing()
+
+    def asked(self) -> Plan:
+        """The plan, which says by whose queries it was judged."""
+        probe, manifest = self._probe, self._plan.manifest
+        kind, digest = (probe.kind, probe.digest) if probe else ("none", None)
+        return replace(self._plan, manifest=replace(manifest, probe=kind, queries_digest=digest))
 
     def nbytes(self, places: Sequence[Place]) -> int:
         rows = (pages for place in places for pages in self.pages[place].values())

@@ -79,7 +79,7 @@ def suggested(
     ]
     found: list[Candidate] = []
     for done, profile in enumerate(profiles):
-        plan = _planned(capture, profile, calibration, threads)
+        plan = _planned(capture, profile, calibration, queries, threads)
         plan = kept_to_budget(plan, queries, threads)
         found.append(_tried(plan, profile, threads))
         progress(done + 1, len(profiles))
@@ -100,7 +100,11 @@ def suggested(
 
 
 def _planned(
-    capture: Capture, profile: Profile, calibration: str | Path | None, threads: int
+    capture: Capture,
+    profile: Profile,
+    calibration: str | Path | None,
+    queries: QuerySource,
+    threads: int,
 ) -> Plan:
     choices = choose_profiles([profile], shapes_of(capture))
     if not needs_transform(profile):
@@ -110,7 +114,7 @@ def _planned(
     def plan_of(chosen: Sequence[Choice]) -> Plan:
         return make_plan(capture, tuple(chosen), profile.storage, found.tables, found)
 
-    return on_target(plan_of, choices, threads, silent)
+    return on_target(plan_of, choices, queries, threads, silent)
 
 
 def _note(budget: Budget) -> Iterator[str]:
