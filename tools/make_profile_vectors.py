@@ -177,6 +177,13 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
             target={"relative_mse": 0.015625, "bits": None},
         ),
     ),
+    "target-of-attention": (
+        "a step for attention",
+        document(
+            rules=[{"codec": "transform"}],
+            target={"max_attention_tv": 0.125},
+        ),
+    ),
     "example": (
         "the example of formats/profile.md",
         {

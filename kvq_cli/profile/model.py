@@ -123,6 +123,7 @@ class Target:
 
     bits: float | None = None
     relative_mse: float | None = None
+    max_attention_tv: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         named = {name: getattr(self, name) for name in TARGETS}

@@ -350,6 +350,33 @@ def test_segments(made, tmp_path):
     assert relative_mse(made / "cache", tmp_path / "back") < 0.03
 
 
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_segment_keeps_its_budget(name, made, tmp_path):
+    """Pages of a segment are tried where they lie in the whole cache."""
+    rows = capture()
+    size = int.from_bytes(rows[:8], "little") + 8
+    whole = np.frombuffer(rows[size:], "<u2").reshape(2, *SHAPE)
+    chosen = profile(
+        tmp_path / "p.json",
+        codec={"name": "transform", "step": 8000},
+        budget={name: BUDGETS[name][2], "ladder": [{"codec": {"name": "transform", "step": 400}}]},
+    )
+    terms = ["-p", chosen, "--calibration", made / "2.kvqcal"]
+    for number, part in enumerate((slice(0, 30), slice(30, TOKENS))):
+        both = [np.ascontiguousarray(each[:, :, :, part]) for each in whole]
+        found = {
+            role: ("F16", each.shape, each.tobytes())
+            for role, each in zip(("key", "value"), both, strict=True)
+        }
+        (tmp_path / f"{number}").write_bytes(safetensors_bytes(found, META))
+        box = tmp_path / f"{number}.kvq"
+        more = ["--continues", tmp_path / "0.kvq"] if number else []
+        done("compress", tmp_path / f"{number}", "-o", box, *terms, *more)
+        done("verify", box, "--against", tmp_path / f"{number}")
+        pages = done("inspect", box, "--pages", "--json").result["pages"]
+        assert all(each["heads"] == [0, 1] for each in pages)
+
+
 def test_a_cache_that_grows(made, tmp_path):
     """CacheWriter takes a calibration."""
     rows = {name: bits[0] for name, _, bits in tensors(made / "cache")}

@@ -83,7 +83,7 @@ def fib_quant_bound(codec, _planes, exact):
 
 
 def transform_bound(codec, _planes, exact):
-    """formats/codecs/transform.md, section "Error": 11/16 of a step in each component.
+    """formats/codecs/transform.md, section "Error": 15/16 of a step in each component.
 
     Components of the rows in float64, what these would give back, and how far the integers of
     the matrices, of dimensions, and a step's part of each component can lead from there.
@@ -99,7 +99,7 @@ def transform_bound(codec, _planes, exact):
     restore = group.restore * 2.0 ** -group.exponents.astype(float)
     components = whole @ matrix
     step = codec.step / 65536
-    off = 0.5 * np.abs(matrix).sum(axis=0) + step * 11 / 16
+    off = 0.5 * np.abs(matrix).sum(axis=0) + step * 15 / 16
     off = off + 2.0**-20 * np.abs(whole) @ np.abs(matrix)
     lost = np.abs(rows - components @ restore) + off @ np.abs(restore)
     lost += 2.0**-20 * (np.abs(components) + off) @ np.abs(restore)
