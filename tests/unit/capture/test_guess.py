@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvq_cli.capture import recognised
@@ -180,6 +180,7 @@ METADATA = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(HEADERS, METADATA)
 def test_any_header_gets_a_proposal_or_a_refusal(headers, metadata):
     """Nothing but CaptureError; a complete proposal is a map that binds something."""
