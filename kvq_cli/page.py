@@ -2,9 +2,10 @@
 
 Spec: formats/README.md, section "Words".
 
-A page belongs to one role, layer and batch entry, a token range and a set of kv heads. It
-carries the capture's own bits, so a lossless codec is exact down to the last NaN payload; a
-lossy one widens and narrows them by kvq_cli.numerics.
+A page belongs to one role and batch entry, one layer or several that follow each other, a token
+range and a set of kv heads; H counts the heads of all its layers. It carries the capture's own
+bits, so a lossless codec is exact down to the last NaN payload; a lossy one widens and narrows
+them by kvq_cli.numerics.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from enum import IntEnum, StrEnum
 from itertools import groupby
 from typing import Any, Final
@@ -27,6 +28,7 @@ ELEMENT_BITS: Final[dict[str, int]] = {
 # Of the tables of a container, all codecs' together.
 MAX_TABLES: Final = 64
 MAX_TABLE_BYTES: Final = 1 << 26
+MAX_PAGE_LAYERS: Final = 4096
 
 
 class Role(IntEnum):
@@ -82,7 +84,28 @@ class PageKey:
     start: int  # first token
     head_set: int  # a number in the container's table of head sets
     stop: int  # one past the last token
-    layers: int = 1
+    layers: int = 1  # that follow each other, from `layer` on
+
+    @property
+    def every_layer(self) -> range:
+        """The numbers of its layers."""
+        return range(self.layer, self.layer + self.layers)
+
+    @property
+    def layer_words(self) -> str:
+        """Its layers, as a message names them."""
+        if self.layers == 1:
+            return f"layer {self.layer}"
+        return f"layers {self.layer}:{self.layer + self.layers}"
+
+    def apart(self) -> Iterator[PageKey]:
+        """The same of each of its layers by itself.
+
+        Heads of a page are those of its head set in the first layer, then in the next.
+        """
+        if self.layers == 1:
+            return iter((self,))
+        return (replace(self, layer=layer, layers=1) for layer in self.every_layer)
 
 
 @record

@@ -267,6 +267,34 @@ RECIPES: dict[str, dict[str, Any]] = {
         "told": {"layout": "vllm_cpu", "meta": {"block_size": "4"}},
         "profile": profile("pages", {"codec": "lossless"}, page_tokens=8, storage=PLAIN),
     },
+    "page-layers": {
+        "what": "pages of two layers and, at the end, of one; two pages of tokens each",
+        "capture": {"tensors": pair([3, 2, 6, 4])},
+        "profile": profile("layers", {"codec": "raw"}, page_layers=2, page_tokens=4, storage=PLAIN),
+    },
+    "page-layers-unlike": {
+        "what": "layers of 3, 3, 5, 5, 5 and 5 tokens in pages of three: those of one length that "
+        "are treated alike; layer 3 and head 1 protected, a NaN in layer 4, head 0",
+        "capture": {
+            "tensors": [
+                tensor(
+                    f"layers.{layer}.{role}",
+                    [2, 2, 3 if layer < 2 else 5, 4],
+                    paint=5 * layer + len(role),
+                    **({"bits": {"3": "7e01"}} if (layer, role) == (4, "value") else {}),
+                )
+                for layer in range(6)
+                for role in ("key", "value")
+            ]
+        },
+        "profile": profile(
+            "unlike",
+            int8("token", "f16"),
+            page_layers=3,
+            fixed_rate=True,
+            protected={"layers": [[3, 4]], "heads": [[1, 2]]},
+        ),
+    },
     "all-layers": {
         "what": "both roles and all layers in one tensor, with members that LMCache adds",
         "capture": {

@@ -78,6 +78,7 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
             "name": "case",
             "description": None,
             "page_tokens": None,
+            "page_layers": None,
             "rules": [
                 {"role": None, "layers": None, "heads": None, "tokens": None, "codec": "raw"}
             ],
@@ -150,6 +151,11 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
     "fail-closed": ("a fallback that is not the default", document(fallback="fail_closed")),
     "calibration": ("a calibration's digest", document(calibration_digest=DIGEST)),
     "page-limits": ("the largest page", document(page_tokens=65536, name="A" + "-._z0" * 12)),
+    "page-layers": ("pages of several layers", document(page_layers=4096)),
+    "page-layers-of-one": (
+        "one layer is the default, and not written out: the digest is that of catch-all",
+        document(page_layers=1),
+    ),
     "example": (
         "the example of formats/profile.md",
         {
@@ -209,6 +215,9 @@ PUT: list[tuple[str, Any, str, str | None]] = [
     ("/page_tokens", 1.5, "E401", None),
     ("/page_tokens", True, "E401", None),
     ("/page_tokens", "256", "E401", None),
+    ("/page_layers", 0, "E401", None),
+    ("/page_layers", 4097, "E401", None),
+    ("/page_layers", True, "E401", None),
     ("/rules", None, "E401", None),
     ("/rules", {}, "E401", None),
     ("/rules", "int8", "E401", None),
@@ -296,6 +305,7 @@ PUT: list[tuple[str, Any, str, str | None]] = [
 # Refused by the parser; a JSON Schema has no words for it.
 BEYOND: list[tuple[str, Any, str, str | None]] = [
     ("/page_tokens", 256.0, "E401", None),
+    ("/page_layers", 2.0, "E401", None),
     ("/rules/0/layers/0", [2, 2], "E401", None),
     ("/rules/0/layers/0", [3, 2], "E401", None),
     ("/rules/0/layers/0", [-2, -2], "E401", None),

@@ -90,6 +90,13 @@ CASES: tuple[tuple[str, str, list[dict[str, Any]]], ...] = (
     ("lossless-plain", "the preamble", [{"flip": 20, "mask": 1}]),
     ("lossless-plain", "cut off inside the header", [{"truncate": 100}]),
     ("lossless-plain", "cut off behind the header", [{"truncate": 2300}]),
+    ("page-layers", "a page of two layers", hurt(1)),
+    (
+        "page-layers",
+        "all pages of a group, and the header of another's",
+        [*hurt(1, 2), *blurred(7)],
+    ),
+    ("page-layers-unlike", "pages of several layers, of some heads", hurt(2, 6, 20)),
 )
 
 

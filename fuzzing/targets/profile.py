@@ -33,12 +33,12 @@ from kvq_cli.profile.builtin import read_any
 from kvq_cli.words import DType, PageSpec, Role
 
 WORDS: Final = (
-    "schema", "kvq_profile_v1", "kvq_profile_v2", "name", "description", "page_tokens", "rules",
-    "role", "layers", "heads", "tokens", "codec", "key", "value", *names(), "axis", "channel",
-    "token", "group", "bits", "seed", "center", "protected", "first_tokens", "last_tokens",
-    "fallback", "keep_raw", "fail_closed", "budget", *BOUNDS, "ladder", "on_violation",
-    "fixed_rate", "calibration_digest", "storage", "entropy", "zstd", "none", "level",
-    "alignment", "blake3:" + "0" * 64,
+    "schema", "kvq_profile_v1", "kvq_profile_v2", "name", "description", "page_tokens",
+    "page_layers", "rules", "role", "layers", "heads", "tokens", "codec", "key", "value", *names(),
+    "axis", "channel", "token", "group", "bits", "seed", "center", "protected", "first_tokens",
+    "last_tokens", "fallback", "keep_raw", "fail_closed", "budget", *BOUNDS, "ladder",
+    "on_violation", "fixed_rate", "calibration_digest", "storage", "entropy", "zstd", "none",
+    "level", "alignment", "blake3:" + "0" * 64,
     "kvq_calibration_v1", "kv_heads", "bits_per_element", "profile", "head_dim", "rows",
     "mean_norm", "max_norm", "outlier_rows", "outlier_channels", "mean_energy",
     "schema_version", *OBJECTS, "attention_kind", "mha", "gqa", "mqa", "batch", "query_heads",

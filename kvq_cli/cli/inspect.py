@@ -110,8 +110,15 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
         render.say(f"  raw pages    {count} {reason}")
     _tensors(report, common)
     if "pages" in report:
-        rows = [[_cell(page[column]) for column in PAGE_COLUMNS] for page in report["pages"]]
+        rows = [[_cell(value) for value in _page(page)] for page in report["pages"]]
         render.table(common, PAGE_COLUMNS, rows)
+
+
+def _page(page: Mapping[str, Any]) -> list[object]:
+    """A row of the table; several layers are a range."""
+    several = {"layer": [[page["layer"], page["layer"] + page["layers"]]]}
+    shown = {**page, **(several if page["layers"] > 1 else {})}
+    return [shown[column] for column in PAGE_COLUMNS]
 
 
 def _capture(report: Mapping[str, Any], common: options.Common) -> None:

@@ -2,7 +2,8 @@
 
 Spec: formats/container.md, section "Page order and coverage".
 
-Pages are fed one by one, as they are written or read; only the layer at hand is remembered.
+Pages are fed one by one, as they are written or read; only the group of layers at hand is
+remembered. Gaps are told layer by layer, whatever pages held.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from kvq_cli.container.manifest import MAX_PAGE, Manifest, Part
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import ContainerError
 from kvq_cli.record import record
-from kvq_cli.words import PageSpec, Reason, Role, spans
+from kvq_cli.words import MAX_PAGE_LAYERS, PageKey, PageSpec, Reason, Role, spans
 
 MAX_RANGES: Final = 1 << 20
 
-Group: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
+Rows: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
+Group: TypeAlias = tuple[Role, int, range]  # role, batch entry, layers
 
 
 @record
@@ -45,11 +47,13 @@ class Coverage:
         self._manifest = manifest
         self._parts = manifest.parts_by_layer()
         self._raw = [codec["name"] == "raw" for codec in manifest.codecs]
-        self._groups = self._promised()
+        self._alike = _alike(manifest)
+        self._left = self._promised()  # the layers that no group so far has
         self._group: Group | None = None
         self._reached: list[int] = []
         self._last = (0, 0)
         self._partial = manifest.partial is not None
+        self._lacking: list[tuple[tuple[tuple[int, int], ...], int, int]] = []  # in the group
         self.gaps: list[Gap] = []
         self._ranges = 0  # of heads in the gaps
         self.pages = 0
@@ -59,8 +63,10 @@ class Coverage:
         key = record.key
         part = self._parts.get(key.layer)
         shape = part.roles.get(key.role) if part else None
-        if part is None or shape is None or key.batch >= part.batch or key.layers != 1:
+        if part is None or shape is None or key.batch >= part.batch:
             raise ContainerError("E304", f"page of a layer that the header lacks: {_name(record)}")
+        if not 0 < key.layers <= min(self._alike[key.role, key.layer], MAX_PAGE_LAYERS):
+            raise ContainerError("E304", f"page of layers that are not alike: {_name(record)}")
         if key.head_set >= len(self._manifest.head_sets) or record.codec >= len(self._raw):
             raise ContainerError("E304", f"page with unknown head set or codec: {_name(record)}")
         heads = self._manifest.head_sets[key.head_set]
@@ -68,7 +74,8 @@ class Coverage:
             raise ContainerError("E304", f"page outside its layer: {_name(record)}")
         if record.reason is not Reason.NONE and not self._raw[record.codec]:
             raise ContainerError("E304", f"page with a reason is not raw: {_name(record)}")
-        spec = PageSpec(len(heads), key.stop - key.start, shape.head_dim, shape.dtype)
+        count = key.layers * len(heads)
+        spec = PageSpec(count, key.stop - key.start, shape.head_dim, shape.dtype)
         if spec.nbytes > MAX_PAGE:
             raise ContainerError(
                 "E306", f"page of {spec.nbytes} bytes, at most {MAX_PAGE}: {_name(record)}"
@@ -83,7 +90,7 @@ class Coverage:
     def follow(self, record: PageRecord) -> None:
         """Take the next page, which `spec` has taken before; a refused one changes nothing."""
         key = record.key
-        group = (key.role, key.batch, key.layer)
+        group = (key.role, key.batch, key.every_layer)
         if self._group == group and (key.start, key.head_set) <= self._last:
             raise ContainerError("E304", f"page out of order: {_name(record)}")
         if self._group != group:
@@ -103,42 +110,49 @@ class Coverage:
     def finish(self) -> None:
         """ContainerError unless everything that the header promised was there."""
         self._close()
-        for role, batch, layer in self._groups:
-            if not self._partial:
-                name = f"no {role.word} pages of batch {batch}, layer {layer}"
-                raise ContainerError("E304", name)
-            self._begin((role, batch, layer))
-            self._close()
+        for rows in self._left:
+            self._miss(rows)
 
     def _enter(self, group: Group, record: PageRecord) -> None:
-        """Go on to the group of a page, which is the next one unless some are lost."""
-        if self._group is not None and group < self._group:
+        """Go on to the group of a page, whose layers are the next ones unless some are lost."""
+        role, batch, layers = group
+        if self._group is not None and (role, batch, layers[0]) <= _last(self._group):
             raise ContainerError("E304", f"page out of order: {_name(record)}")
         self._close()
-        for each in self._groups:
-            self._begin(each)
-            if each == group:
+        for rows in self._left:
+            if rows == (role, batch, layers[0]):
+                for _ in layers[1:]:
+                    next(self._left)
+                self._begin(group)
                 return
-            if not self._partial:
-                break
-            self._close()
-        raise ContainerError("E304", f"page out of order: {_name(record)}")
+            self._miss(rows)
+        raise AssertionError(f"the header has {_name(record)}, and nobody promised it")
+
+    def _miss(self, rows: Rows) -> None:
+        """A layer without any page."""
+        role, batch, layer = rows
+        if not self._partial:
+            raise ContainerError("E304", f"no {role.word} pages of batch {batch}, layer {layer}")
+        self._begin((role, batch, range(layer, layer + 1)))
+        self._close()
 
     def _begin(self, group: Group) -> None:
         self._group = group
-        self._reached = [0] * self._parts[group[2]].kv_heads
+        self._reached = [0] * self._parts[group[2][0]].kv_heads
 
     def _close(self) -> None:
         if self._group is None:
             return
-        role, batch, layer = self._group
-        part = self._parts[layer]
+        role, batch, layers = self._group
+        part = self._parts[layers[0]]
         if self._partial:
             self._lack(range(part.kv_heads), part.tokens)
+            self.gaps += (Gap(role, batch, at, *lack) for at in layers for lack in self._lacking)
+            self._lacking.clear()
         elif any(reached != part.tokens for reached in self._reached):
-            raise ContainerError(
-                "E304", f"{role.word} pages of batch {batch}, layer {layer} leave tokens out"
-            )
+            name = PageKey(role, batch, layers[0], 0, 0, 0, len(layers)).layer_words
+            what = f"{role.word} pages of batch {batch}, {name} leave tokens out"
+            raise ContainerError("E304", what)
 
     def _lack(self, heads: Iterable[int], stop: int) -> None:
         """The tokens before `stop` that are not there of these heads are a gap."""
@@ -149,12 +163,12 @@ class Coverage:
                 behind.setdefault(self._reached[head], []).append(head)
         for start, group in sorted(behind.items()):
             ranges = tuple(spans(group))
-            self._ranges += len(ranges)
-            self.gaps.append(Gap(*self._group, ranges, start, stop))
+            self._ranges += len(ranges) * len(self._group[2])
+            self._lacking.append((ranges, start, stop))
         if self._ranges > MAX_RANGES:
             raise ContainerError("E306", f"what is lost falls into more than {MAX_RANGES} ranges")
 
-    def _promised(self) -> Iterator[Group]:
+    def _promised(self) -> Iterator[Rows]:
         most = max((part.batch for part in self._manifest.parts), default=0)
         for role in Role:
             holders: list[tuple[int, Part]] = [
@@ -164,9 +178,31 @@ class Coverage:
                 yield from ((role, batch, layer) for layer, part in holders if batch < part.batch)
 
 
+def _last(group: Group) -> Rows:
+    return group[0], group[1], group[2][-1]
+
+
+def _alike(manifest: Manifest) -> dict[tuple[Role, int], int]:
+    """How many layers, from each of a role on, follow each other and have one shape."""
+    found: dict[tuple[Role, int], int] = {}
+    parts = manifest.parts_by_layer()
+    for layer, part in reversed(parts.items()):
+        behind = parts.get(layer + 1)
+        for role in part.roles:
+            same = behind is not None and _shape(part, role) == _shape(behind, role)
+            found[role, layer] = 1 + found[role, layer + 1] if same else 1
+    return found
+
+
+def _shape(part: Part, role: Role) -> tuple[object, ...]:
+    shape = part.roles.get(role)
+    sizes = (part.batch, part.kv_heads, part.tokens)
+    return (*sizes, shape and (shape.head_dim, shape.dtype))
+
+
 def _name(record: PageRecord) -> str:
     key = record.key
     return (
-        f"{key.role.word}, batch {key.batch}, layer {key.layer}, "
+        f"{key.role.word}, batch {key.batch}, {key.layer_words}, "
         f"tokens {key.start}:{key.stop}, head set {key.head_set}"
     )

@@ -2,7 +2,7 @@
 
 Spec: formats/profile.md, sections "Members" and "Normal form".
 
-    to_json       every member, every default written out
+    to_json       every member, every default written out; page_layers only where it is not 1
     content_json  the same without description and storage: what a container records
     digest        of content_json, under the tag "kvq_profile_v1"
 
@@ -144,6 +144,7 @@ class Profile:
     rules: tuple[Rule, ...]
     description: str = ""
     page_tokens: int = 256
+    page_layers: int = 1
     protected: Protected = Protected()
     fallback: Fallback = Fallback.KEEP_RAW
     budget: Budget | None = None
@@ -169,6 +170,8 @@ class Profile:
             "name": self.name,
             "description": self.description,
             "page_tokens": self.page_tokens,
+            # Older than this member are profiles whose digests are known.
+            **({"page_layers": self.page_layers} if self.page_layers != 1 else {}),
             "rules": [rule.to_json() for rule in self.rules],
             "protected": self.protected.to_json(),
             "fallback": self.fallback.value,

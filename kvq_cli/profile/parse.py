@@ -30,7 +30,7 @@ from kvq_cli.profile.model import (
     Storage,
 )
 from kvq_cli.profile.ranges import limit_length, read_ranges, read_selector
-from kvq_cli.words import Role
+from kvq_cli.words import MAX_PAGE_LAYERS, Role
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 FAMILY: Final = re.compile(r"kvq_profile_v[0-9]+")
@@ -54,6 +54,7 @@ def parse_profile(value: Any) -> Profile:
         name=_name(fields),
         description=_description(fields),
         page_tokens=fields.optional(fields.integer, "page_tokens", 1, MAX_PAGE_TOKENS) or 256,
+        page_layers=fields.optional(fields.integer, "page_layers", 1, MAX_PAGE_LAYERS) or 1,
         rules=_rules(fields),
         protected=_protected(fields),
         fallback=fields.optional(fields.choice, "fallback", Fallback) or Fallback.KEEP_RAW,

@@ -5,13 +5,16 @@ Spec: formats/profile.md, section "budget".
     level of a page and kv head    0 the codec of its rule, then the budget's ladder, then raw
 
 A page that loses too much by itself is raised (max_relative_mse); then the pages of each head
-are raised until its attention is within bounds (settle).
+are raised until its attention is within bounds (settle). Layers that share pages are settled
+each by itself; a head of a page gets the largest of its levels, until all layers are content.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +25,7 @@ from kvq_cli.profile import Fallback
 from kvq_cli.quality import EXACT
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
-from kvq_cli.steps.plan import Plan
+from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.probe import SELF, Probe, QuerySource, probe_of
 from kvq_cli.steps.settle import SLACK, Drifts, HeadSettler
 from kvq_cli.steps.trial import Levels, Trial, by_layer
@@ -41,12 +44,15 @@ from kvq_cli.steps.whole import moved, whole_capture
 from kvq_cli.steps.work import Bench, Progress, in_order, silent, workers
 from kvq_cli.words import Role
 
+Place: TypeAlias = tuple[int, int]  # batch entry and layer
+Group: TypeAlias = tuple[Role, int, int]  # role, batch entry and first layer
+
 
 @record
 class Settled:
-    """What became of one layer."""
+    """What became of one layer, or of layers that share pages."""
 
-    levels: Levels
+    levels: Mapping[Group, NDArray[np.int64]]
     plain: Found  # at level 0
     worst: Found
     raw: bool  # some page was put at the last level
@@ -95,44 +101,87 @@ def _all_settled(
     levels: dict[tuple[Role, int, int], NDArray[np.int64]] = {}
     plain: Found = {}
     worst: Found = {}
-    raw, done, total = False, 0, sum(map(keeper.nbytes, keeper.pages))
+    raw, done, total = False, 0, sum(map(keeper.nbytes, keeper.sharing))
     with workers(threads) as pool:
-        settled = in_order(pool, keeper.settle, keeper.pages)
-        for place, found in zip(keeper.pages, settled, strict=True):
-            levels |= {(role, *place): each for role, each in found.levels.items()}
+        settled = in_order(pool, keeper.settle, keeper.sharing)
+        for places, found in zip(keeper.sharing, settled, strict=True):
+            levels |= found.levels
             plain, worst = nearest(plain, found.plain), nearest(worst, found.worst)
             raw |= found.raw
-            done += keeper.nbytes(place)
+            done += keeper.nbytes(places)
             progress(done, total)
     return levels, plain, worst, raw
 
 
 class _Keeper:
-    """Settles one layer after the other; safe to call from many threads."""
+    """Settles layers, those that share pages together; safe to call from many threads."""
 
     def __init__(self, plan: Plan, capture: Capture, bounds: Bounds, probe: Probe | None) -> None:
         """`capture` is the plan's, or the whole cache that it ends."""
         self._plan, self._capture, self._bounds, self._probe = plan, capture, bounds, probe
         self._layers = {layer.layer: layer for layer in capture.layers}
         self._bench = Bench(tables=plan.tables)
-        planned = plan.pages()
+        self._first = {
+            (role, layer): first
+            for role, groups in plan.groups.items()
+            for first, count in groups.items()
+            for layer in range(first, first + count)
+        }
+        planned = (single for page in plan.pages() for single in page.apart())
         if capture is not plan.capture:
             planned = (moved(page, capture) for page in planned)
         self.pages = by_layer(planned)
+        self.sharing = self._sharing()
 
-    def nbytes(self, place: tuple[int, int]) -> int:
-        return sum(page.nbytes for pages in self.pages[place].values() for page in pages)
+    def nbytes(self, places: Sequence[Place]) -> int:
+        rows = (pages for place in places for pages in self.pages[place].values())
+        return sum(page.nbytes for pages in rows for page in pages)
 
-    def settle(self, place: tuple[int, int]) -> Settled:
+    def settle(self, places: Sequence[Place]) -> Settled:
+        """Layers that share pages: a head of a page gets one level in all of them."""
+        levels = {
+            group: np.zeros((len(pages), self._layers[place[1]].heads), np.int64)
+            for place in places
+            for group, pages in self._groups(place).items()
+        }
+        seen = {place: self._alone(place, levels) for place in places}
+        plain: Found = {}
+        for each in seen.values():
+            plain = nearest(plain, each.plain)
+        while behind := _raised(levels, seen):
+            seen |= {place: self._alone(place, levels) for place in behind}
+        worst: Found = {}
+        for each in seen.values():
+            worst = nearest(worst, each.worst)
+        return Settled(levels, plain, worst, any(each.raw for each in seen.values()))
+
+    def _sharing(self) -> list[list[Place]]:
+        """The layers of each batch entry; those that share pages of some role stand together."""
+        begin: dict[int, int] = {}  # of what each layer shares pages with
+        for layer in sorted(self._layers):
+            firsts = [self._first[role, layer] for role in Role if (role, layer) in self._first]
+            begin[layer] = min([layer, *(begin[first] for first in firsts if first < layer)])
+        found: dict[Place, list[Place]] = {}
+        for batch, layer in self.pages:
+            found.setdefault((batch, begin[layer]), []).append((batch, layer))
+        return list(found.values())
+
+    def _groups(self, place: Place) -> dict[Group, list[PagePlan]]:
+        """The pages of a layer, by the group that has them."""
+        batch, layer = place
+        pages = self.pages[place]
+        return {(role, batch, self._first[role, layer]): each for role, each in pages.items()}
+
+    def _alone(self, place: Place, given: Mapping[Group, NDArray[np.int64]]) -> Settled:
+        """One layer, from the levels of its groups on."""
         batch, layer = place[0], self._layers[place[1]]
         pages, rope = self.pages[place], None
         if self._probe is not None and (turned := self._probe.rope(layer)) is not None:
             rope = turned, self._probe.first(layer)
         ladders = {role: self._plan.profiles[role].ladder(role) for role in pages}
         trial = Trial(self._capture, (batch, layer), pages, ladders, self._bench.scratch, rope)
-        levels = {
-            role: np.zeros((len(each), layer.heads), np.int64) for role, each in pages.items()
-        }
+        groups = self._groups(place)
+        levels = {group[0]: given[group].copy() for group in groups}
         plain, worst = self._pages_within(trial, layer.layer, levels)
         if self._probe is not None and Role.KEY in pages:
             queries, sees = self._probe.look(batch, layer)
@@ -147,7 +196,7 @@ class _Keeper:
             bool(((each > len(ladders[role])) & trial.lossy(role)).any())
             for role, each in levels.items()
         )
-        return Settled(levels, plain, worst, raw)
+        return Settled({group: levels[group[0]] for group in groups}, plain, worst, raw)
 
     def _pages_within(self, trial: Trial, layer: int, levels: Levels) -> tuple[Found, Found]:
         """Raises the levels of pages that lose too much by themselves."""
@@ -158,18 +207,40 @@ class _Keeper:
         for role, pages in trial.pages.items():
             for at, page in enumerate(pages):
                 heads = np.array(page.heads)
-                settled = np.zeros(len(heads), np.int64)
-                first = kept = _relative_mse(*trial.sides(role, at, 0))
+                settled = levels[role][at, heads]
+                first = kept = _losses(trial, (role, at), settled)
                 for level in range(1, trial.top + 1):
                     over = kept * SLACK > self._bounds[RELATIVE]
                     if not over.any():
                         break
+                    over &= settled < level
                     settled[over] = level
                     kept = np.where(over, _relative_mse(*trial.sides(role, at, level)), kept)
                 levels[role][at, heads] = settled
                 plain = nearest(plain, _largest(first, layer, heads))
                 worst = nearest(worst, _largest(kept, layer, heads))
         return plain, worst
+
+
+def _raised(levels: dict[Group, NDArray[np.int64]], seen: Mapping[Place, Settled]) -> list[Place]:
+    """Raises levels to the largest of any layer, in place; the layers that had less."""
+    for each in seen.values():
+        for group, found in each.levels.items():
+            np.maximum(levels[group], found, out=levels[group])
+    return [
+        place
+        for place, each in seen.items()
+        if any((levels[group] > found).any() for group, found in each.levels.items())
+    ]
+
+
+def _losses(trial: Trial, page: tuple[Role, int], levels: NDArray[np.int64]) -> Floats:
+    """The relative MSE of each head of a page at its level."""
+    found = np.zeros(len(levels))
+    for level in np.unique(levels).tolist():
+        mine = levels == level
+        found[mine] = _relative_mse(*trial.sides(*page, level))[mine]
+    return found
 
 
 def _worst_heads(drift: Drifts, layer: int, bounds: Bounds) -> Found:

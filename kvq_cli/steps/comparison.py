@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from kvq_cli.capture import Capture, Source
+from kvq_cli.capture import Capture
 from kvq_cli.capture.files import Files
-from kvq_cli.capture.slab import Slab, read_rows
+from kvq_cli.capture.slab import read_blocks
 from kvq_cli.container import chunk
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.index import NO_DIGEST, read_leaf
@@ -20,8 +20,10 @@ from kvq_cli.digest import plain
 from kvq_cli.errors import DigestError
 from kvq_cli.planes import raw_bytes
 from kvq_cli.steps.audited import Visitor
+from kvq_cli.steps.layered import page_blocks, slabs_of
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.verdict import Quality
+from kvq_cli.words import PageKey
 
 MOST: Final = 8  # differences that are named
 
@@ -61,13 +63,14 @@ class Comparison(Visitor):
 
     def _source_digest(self, capture: Capture, page: OpenedPage) -> bytes:
         key, spec = page.record.key, page.kind.spec
-        slab = capture.slabs.get((key.role, key.batch, key.layer))
         heads = self._opener.manifest.head_sets[key.head_set]
-        if slab is None or slab.tokens < key.stop or slab.heads <= heads[-1]:
-            return b""
-        if (slab.channels, slab.dtype) != (spec.channels, spec.dtype):
-            return b""
-        return source_digest(capture.source, slab, heads, key.start, key.stop)
+        for layer in key.every_layer:
+            slab = capture.slabs.get((key.role, key.batch, layer))
+            if slab is None or slab.tokens < key.stop or slab.heads <= heads[-1]:
+                return b""
+            if (slab.channels, slab.dtype) != (spec.channels, spec.dtype):
+                return b""
+        return source_digest(capture, heads, key)
 
     def tensor(self, piece: OpenedPiece) -> str | None:
         if self._capture is None:
@@ -100,7 +103,7 @@ class Comparison(Visitor):
                 key = entry.record.key
                 heads = self._opener.manifest.head_sets[key.head_set]
                 self._differs(
-                    f"{key.role.word}, batch {key.batch}, layer {key.layer}, heads {list(heads)}, "
+                    f"{key.role.word}, batch {key.batch}, {key.layer_words}, heads {list(heads)}, "
                     f"tokens {key.start}:{key.stop} do not come from this capture"
                 )
 
@@ -123,10 +126,12 @@ class Comparison(Visitor):
             self.broken.append(broken("E805", message))
 
 
-def source_digest(source: Source, slab: Slab, heads: Sequence[int], start: int, stop: int) -> bytes:
+def source_digest(capture: Capture, heads: Sequence[int], key: PageKey) -> bytes:
     """That of a page's bits, as the index of a container has it."""
-    bits = np.empty((len(heads), stop - start, slab.channels), slab.dtype.bits)
-    read_rows(source, slab, heads, start, stop, bits)
+    slabs = slabs_of(capture.slabs, key)
+    shape = (len(slabs) * len(heads), key.stop - key.start, slabs[0].channels)
+    bits = np.empty(shape, slabs[0].dtype.bits)
+    read_blocks(capture.source, page_blocks(slabs, heads, key, bits))
     return plain(raw_bytes(bits))
 
 

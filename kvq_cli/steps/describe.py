@@ -148,6 +148,7 @@ def _page(entry: PageEntry, manifest: Manifest) -> dict[str, Any]:
         "role": key.role.word,
         "batch": key.batch,
         "layer": key.layer,
+        "layers": key.layers,
         "tokens": [key.start, key.stop],
         "heads": list(manifest.head_sets[key.head_set]),
         "codec": manifest.codecs[entry.record.codec]["name"],

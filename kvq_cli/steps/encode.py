@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.capture.header import shown
@@ -27,9 +28,10 @@ from kvq_cli.planes import pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
+from kvq_cli.steps.layered import page_blocks
 from kvq_cli.steps.plan import PagePlan, Plan, stored_by
 from kvq_cli.steps.work import Bench, in_batches
-from kvq_cli.words import PageSpec, Reason
+from kvq_cli.words import Reason
 
 BATCH: Final = 1 << 22  # source bytes in one job; smaller jobs cost more than they do
 
@@ -100,11 +102,11 @@ class Encoder:
         except CodecError as refusal:
             if planned.profile.fallback is Fallback.FAIL_CLOSED:
                 raise _named(refusal, planned) from refusal
-            return [self._single(page, at, planned, refusal) for at in range(page.spec.heads)]
+            return [self._single(page, at, planned, refusal) for at in range(len(planned.heads))]
 
     def _encode_group(self, group: Sequence[PagePlan]) -> list[EncodedPage]:
         """Pages of one kind, stacked along the heads, which codecs treat each for itself."""
-        spec = _spec(group[0])
+        spec = group[0].spec
         codec, reason = settled_codec(group[0], group[0].codec)
         layout = codec.layout(spec)
         sizes = packed_sizes(layout)
@@ -126,21 +128,23 @@ class Encoder:
 
     def _read(self, group: Sequence[PagePlan]) -> Page:
         """The pages of a group, one behind the other, alive in scratch."""
-        spec = _spec(group[0])
+        spec = group[0].spec
         bits = self._bench.scratch.take(
             "page", (len(group) * spec.heads, spec.tokens, spec.channels), spec.dtype.bits
         )
         places = bits.reshape(len(group), *spec.shape)
-        read_blocks(self._source, map(_block, group, places))
+        read_blocks(self._source, chain.from_iterable(map(_blocks, group, places)))
         return Page(replace(spec, heads=len(bits)), bits)
 
     def _single(self, page: Page, at: int, planned: PagePlan, refusal: CodecError) -> EncodedPage:
-        """One head of a page that was refused: encoded if it can be, raw otherwise."""
+        """One head of a page that was refused, of all its layers: encoded if it can be, or raw."""
         # The page lives in scratch that encoding does not touch.
-        single = Page(replace(page.spec, heads=1), page.bits[at : at + 1])
+        mine = slice(at, None, len(planned.heads))
+        bits = np.ascontiguousarray(page.bits[mine])
+        single = Page(replace(page.spec, heads=len(bits)), bits)
         key = replace(planned.record.key, head_set=self._head_sets[planned.heads[at],])
         record = replace(planned.record, key=key)
-        if isinstance(refusal, NonFinite) and refusal.heads[at]:
+        if isinstance(refusal, NonFinite) and any(refusal.heads[mine]):
             return self._encoded(single, record, RAW, Reason.NON_FINITE)
         try:
             return self._encoded(single, record, planned.codec, planned.record.reason)
@@ -163,7 +167,7 @@ class Encoder:
 def settled_codec(planned: PagePlan, codec: Codec) -> tuple[Codec, Reason]:
     """What becomes of a page that shall have this codec."""
     reason, fixed_rate = planned.record.reason, planned.profile.fixed_rate
-    return stored_by(codec, reason, _spec(planned), fixed_rate=fixed_rate)
+    return stored_by(codec, reason, planned.spec, fixed_rate=fixed_rate)
 
 
 def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
@@ -173,14 +177,8 @@ def batches(pages: Iterable[PagePlan]) -> Iterator[list[PagePlan]]:
         yield [page for group in batch for page in group]
 
 
-def _spec(planned: PagePlan) -> PageSpec:
-    key, slab = planned.record.key, planned.slab
-    return PageSpec(len(planned.heads), key.stop - key.start, slab.channels, slab.dtype)
-
-
-def _block(planned: PagePlan, bits: NDArray[Any]) -> Block:
-    key = planned.record.key
-    return Block(planned.slab, planned.heads, key.start, key.stop, bits)
+def _blocks(planned: PagePlan, bits: NDArray[Any]) -> Iterator[Block]:
+    return page_blocks(planned.slabs, planned.heads, planned.record.key, bits)
 
 
 def _pieces(tall: Sequence[memoryview], sizes: Sequence[int], at: int) -> list[memoryview]:
@@ -196,19 +194,21 @@ def _place(planned: PagePlan) -> tuple[int, ...]:
 
 def _kind(planned: PagePlan) -> tuple[object, ...]:
     """What pages must share to be encoded together."""
-    return (_spec(planned), planned.codec, planned.record.reason, planned.profile.name)
+    return (planned.spec, planned.codec, planned.record.reason, planned.profile.name)
 
 
 def _named(refusal: CodecError, planned: PagePlan) -> CodecError:
     """The refusal, in terms of the capture."""
-    key = planned.record.key
+    key, slab, layers = planned.record.key, planned.slab, planned.record.key.layer_words
     heads: object = list(planned.heads)
     tokens = f"{key.start}:{key.stop}"
     if isinstance(refusal, NonFinite):
         head, token, channel = refusal.first
+        layer, head = divmod(head, len(planned.heads))
+        slab, layers = planned.slabs[layer], f"layer {key.layer + layer}"
         heads, tokens = planned.heads[head], f"{key.start + token}, channel {channel}"
     return CodecError(
         refusal.error_id,
-        f'tensor "{shown(planned.slab.tensor)}", {key.role.word}, batch {key.batch}, layer '
-        f"{key.layer}, head {heads}, token {tokens}: {refusal}; the profile fails closed",
+        f'tensor "{shown(slab.tensor)}", {key.role.word}, batch {key.batch}, {layers}, '
+        f"head {heads}, token {tokens}: {refusal}; the profile fails closed",
     )

@@ -147,7 +147,7 @@ def _name(header: ChunkHeader, reader: Reader | None, payload: memoryview | None
         if header.type == chunk.PAGE:
             key = read_page_record(bytes(payload[:PAGE_RECORD]), header.offset).key
             heads = list(manifest.head_sets[key.head_set])
-            place = f"{key.role.word}, batch {key.batch}, layer {key.layer}, heads {heads}"
+            place = f"{key.role.word}, batch {key.batch}, {key.layer_words}, heads {heads}"
             return f"{name}: {place}, tokens {key.start} to {key.stop}"
         if header.type == chunk.TENS:
             number, at = read_piece_record(bytes(payload[:PIECE_RECORD]), header.offset)

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.files import Files
-from kvq_cli.capture.slab import read_rows
+from kvq_cli.capture.slab import read_blocks
 from kvq_cli.container import chunk, footer
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.footer import Footer
@@ -26,6 +27,7 @@ from kvq_cli.quality import Distortion, compare
 from kvq_cli.record import record
 from kvq_cli.steps.audited import Visitor
 from kvq_cli.steps.comparison import Comparison
+from kvq_cli.steps.layered import page_blocks, page_rows, shares, slabs_of
 from kvq_cli.steps.pages import OpenedPage, OpenedPiece, PageOpener, Stack
 from kvq_cli.steps.reports import StatsReport, against, profile_names
 from kvq_cli.steps.work import Bench
@@ -151,11 +153,10 @@ class Measure(Visitor):
 
     def _compared(self, capture: Capture, stack: Stack, at: int) -> list[Distortion]:
         key, spec = stack.pages[at].record.key, stack.pages[at].kind.spec
-        slab = capture.slabs[key.role, key.batch, key.layer]
-        heads = self._opener.manifest.head_sets[key.head_set]
+        slabs, heads = slabs_of(capture.slabs, key), self._opener.manifest.head_sets[key.head_set]
         scratch = self._bench.scratch
         original = scratch.take("original", spec.shape, spec.dtype.bits)
-        read_rows(capture.source, slab, heads, key.start, key.stop, original)
+        read_blocks(capture.source, page_blocks(slabs, heads, key, original))
         restored = self._opener.rows(stack, stack.heads(at), range(spec.tokens), None)
         return compare(original, restored, spec.dtype, scratch)
 
@@ -168,14 +169,15 @@ class Measure(Visitor):
             self._planes[name][0] += plane_stored
             self._planes[name][1] += packed
         self._roles[key.role].add(found, stored)
-        layer = self._layers[key.role, key.layer]
-        layer[0] += stored
-        layer[1] += found.elements
+        for layer, share in zip(key.every_layer, shares(stored, key.layers), strict=True):
+            sums = self._layers[key.role, layer]
+            sums[0] += share
+            sums[1] += found.elements // key.layers
         if found.record.reason:
             self._reasons[found.record.reason.word] += 1
         heads = self._opener.manifest.head_sets[key.head_set]
-        for head, distortion in zip(heads, found.distortions, strict=False):
-            self._errors[key.role, key.layer, head].merge(distortion)
+        for place, distortion in zip(page_rows(key, heads), found.distortions, strict=False):
+            self._errors[key.role, *place].merge(distortion)
 
     def _role(self, role: Role) -> dict[str, Any]:
         sums = self._roles[role]
@@ -201,11 +203,11 @@ class Measure(Visitor):
         ]
 
     def _error_rows(self) -> list[dict[str, Any]]:
-        """Per head, per layer, per role: the finest rows first."""
+        """Per head, per layer, per role: the finest rows first, whatever order pages had."""
         rows = []
         layers: dict[tuple[Role, int], Distortion] = defaultdict(Distortion)
         roles: dict[Role, Distortion] = defaultdict(Distortion)
-        for (role, layer, head), distortion in self._errors.items():
+        for (role, layer, head), distortion in sorted(self._errors.items(), key=itemgetter(0)):
             rows.append({"role": role.word, "layer": layer, "head": head, **distortion.to_json()})
             layers[role, layer].merge(distortion)
             roles[role].merge(distortion)

@@ -97,10 +97,9 @@ def _check_beginning(capture: Capture, link: Link) -> None:
         reader = Reader(source)
         for entry in reader.entries():
             key, begin = entry.record.key, link.manifest.token_offset
-            slab = capture.slabs[key.role, key.batch, key.layer]
             heads = reader.manifest.head_sets[key.head_set]
-            tokens = begin + key.start, begin + key.stop
-            if source_digest(capture.source, slab, heads, *tokens) != entry.source_digest:
-                rows = f"{key.role.word}, layer {key.layer}, tokens {tokens[0]} on"
+            moved = replace(key, start=begin + key.start, stop=begin + key.stop)
+            if source_digest(capture, heads, moved) != entry.source_digest:
+                rows = f"{key.role.word}, {key.layer_words}, tokens {moved.start} on"
                 what = f"{rows} are not those of the chain"
                 raise ExpectationError("E808", f"--full: {what}")

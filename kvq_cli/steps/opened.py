@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ from kvq_cli.steps.pages import PageOpener
 from kvq_cli.steps.restore import open_front, page_of
 from kvq_cli.words import DType, Role
 
+Place: TypeAlias = tuple[Role, int, int]  # role, batch entry, layer
+
 
 class Container:
     """An open container; a context manager. Reads may come from several threads."""
@@ -41,10 +43,16 @@ class Container:
             open_front(self._reader, self._opener)
             self._parts = self.manifest.parts_by_layer()
             end = self._reader.footer()
-            self._pages: dict[tuple[Role, int, int], list[PageEntry]] = defaultdict(list)
+            # By role, batch entry and first layer; and which that is, of each layer.
+            self._pages: dict[Place, list[PageEntry]] = defaultdict(list)
+            self._first: dict[Place, int] = {}
             for entry in self._reader.entries():
                 key = entry.record.key
-                self._pages[key.role, key.batch, key.layer].append(entry)
+                pages = self._pages[key.role, key.batch, key.layer]
+                if not pages:
+                    rows = ((key.role, key.batch, layer) for layer in key.every_layer)
+                    self._first.update(dict.fromkeys(rows, key.layer))
+                pages.append(entry)
         except BaseException:
             self.close()
             raise
@@ -113,7 +121,7 @@ class Container:
         left = len(asked_heads) * len(asked_tokens)
         order = np.argsort(asked_tokens, kind="stable")
         ascending = [asked_tokens[at] for at in order]
-        for entry in self._pages[role, batch, layer]:
+        for entry in self._pages_of(role, batch, layer):
             key = entry.record.key
             first, last = bisect_left(ascending, key.start), bisect_left(ascending, key.stop)
             page_heads = self.manifest.head_sets[key.head_set]
@@ -121,7 +129,8 @@ class Container:
             if first == last or not wanted:
                 continue
             stack = page_of(self._reader, self._opener, entry)
-            places = [page_heads.index(asked_heads[at]) for at in wanted]
+            before = (layer - key.layer) * len(page_heads)
+            places = [before + page_heads.index(asked_heads[at]) for at in wanted]
             rows = self._opener.rows(
                 stack, places, [token - key.start for token in ascending[first:last]], target
             )
@@ -136,8 +145,13 @@ class Container:
         self, role: Role, layer: int, batch: int = 0
     ) -> list[tuple[int, int, tuple[int, ...]]]:
         """The token range and the heads of each page of a layer, in their order."""
-        keys = (entry.record.key for entry in self._pages[role, batch, layer])
+        keys = (entry.record.key for entry in self._pages_of(role, batch, layer))
         return [(key.start, key.stop, self.manifest.head_sets[key.head_set]) for key in keys]
+
+    def _pages_of(self, role: Role, batch: int, layer: int) -> list[PageEntry]:
+        """What the index says of pages that hold a layer, alone or with others."""
+        first = self._first.get((role, batch, layer))
+        return [] if first is None else self._pages[role, batch, first]
 
     def close(self) -> None:
         self._source.close()

@@ -1,6 +1,7 @@
 """plan: a capture and its profiles become a manifest and a list of pages.
 
-Spec: formats/container.md, sections "Header" and "Page order and coverage".
+Spec: formats/container.md, sections "Header" and "Page order and coverage"; formats/profile.md,
+section "Groups of layers".
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,7 @@ from kvq_cli.capture.slab import Slab
 from kvq_cli.capture.widened import CODES
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.registry import codec_to_json
-from kvq_cli.container.manifest import (
-    Manifest,
-)
+from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
@@ -34,6 +34,8 @@ from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.contents import files_of, head_sets_of, part_of, tensors_of
 from kvq_cli.steps.facts import part_shapes
+from kvq_cli.steps.grouping import Given, Groups, groups_of
+from kvq_cli.steps.layered import slabs_of
 from kvq_cli.steps.promised import named_tables
 from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, PageSpec, Reason, Role, TableSpec
 
@@ -42,16 +44,31 @@ from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, PageSpec, Reason
 class PagePlan:
     """One page to be: where its bits lie and what shall become of them."""
 
-    slab: Slab
-    heads: tuple[int, ...]
+    slabs: tuple[Slab, ...]  # of its layers, which are alike
+    heads: tuple[int, ...]  # that it has of each
     record: PageRecord
     codec: Codec
     profile: Profile
 
     @property
+    def slab(self) -> Slab:
+        """That of its first layer, whose shape all have."""
+        return self.slabs[0]
+
+    @property
+    def spec(self) -> PageSpec:
+        key, slab = self.record.key, self.slab
+        heads = len(self.slabs) * len(self.heads)
+        return PageSpec(heads, key.stop - key.start, slab.channels, slab.dtype)
+
+    @property
     def nbytes(self) -> int:
-        tokens = self.record.key.stop - self.record.key.start
-        return len(self.heads) * tokens * self.slab.channels * self.slab.dtype.size
+        return self.spec.nbytes
+
+    def apart(self) -> Iterator[PagePlan]:
+        """The rows of each layer, as if they were a page."""
+        for slab, key in zip(self.slabs, self.record.key.apart(), strict=True):
+            yield replace(self, slabs=(slab,), record=replace(self.record, key=key))
 
 
 @record
@@ -64,43 +81,53 @@ class Plan:
     codecs: tuple[Codec, ...]
     tables: Tables
     runs: Mapping[tuple[Role, int], tuple[Run, ...]]  # by role and layer
+    groups: Mapping[Role, Groups]  # of layers that share their pages
     notes: tuple[str, ...]
     chain: tuple[Path, ...] = ()  # the containers that come before
-    # What a budget made of pages, by role, batch entry and layer: a level for each page and head.
+    # What a budget made of pages, by role, batch entry and first layer of a group: a level for
+    # each page and head.
     levels: Mapping[tuple[Role, int, int], NDArray[np.int64]] = field(default_factory=dict)
     quality: bytes | None = None  # what was measured for it
 
     @property
     def largest_page(self) -> int:
         """Bytes that no page of the capture passes."""
-        return max(
-            (
-                slab.heads * min(slab.tokens, self.profiles[role].page_tokens) * slab.row_size
-                for (role, _, _), slab in self.capture.slabs.items()
-            ),
-            default=0,
+        sizes = (
+            self.groups[role].get(layer, 1)
+            * slab.heads
+            * min(slab.tokens, self.profiles[role].page_tokens)
+            * slab.row_size
+            for (role, _, layer), slab in self.capture.slabs.items()
         )
+        return max(sizes, default=0)
 
     def pages(self) -> Iterator[PagePlan]:
         """In container order."""
+        for role, batch, layer in sorted(self.capture.slabs):
+            count = self.groups[role].get(layer)
+            if count is not None:
+                yield from self._kept(self._planned(role, batch, layer, count), role, batch, layer)
+
+    def _planned(self, role: Role, batch: int, layer: int, count: int) -> list[PagePlan]:
+        """The pages of a group, of its first layer and how many there are."""
         numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}
         codecs = {codec: number for number, codec in enumerate(self.codecs)}
-        for (role, batch, layer), slab in sorted(self.capture.slabs.items()):
-            profile = self.profiles[role]
-            cuts = [
-                (start, numbers[run.heads], stop, run)
-                for run in self.runs[role, layer]
-                for start, stop in pages(run, profile.page_tokens)
-            ]
-            planned = []
-            for start, head_set, stop, run in sorted(cuts, key=lambda cut: cut[:2]):
-                key = PageKey(role, batch, layer, start, head_set, stop)
-                record = PageRecord(key, codecs[run.codec], run.reason)
-                planned.append(PagePlan(slab, run.heads, record, run.codec, profile))
-            yield from self._kept(planned, role, batch, layer)
+        profile = self.profiles[role]
+        cuts = [
+            (start, numbers[run.heads], stop, run)
+            for run in self.runs[role, layer]
+            for start, stop in pages(run, profile.page_tokens)
+        ]
+        planned = []
+        slabs = slabs_of(self.capture.slabs, PageKey(role, batch, layer, 0, 0, 0, count))
+        for start, head_set, stop, run in sorted(cuts, key=lambda cut: cut[:2]):
+            key = PageKey(role, batch, layer, start, head_set, stop, count)
+            record = PageRecord(key, codecs[run.codec], run.reason)
+            planned.append(PagePlan(slabs, run.heads, record, run.codec, profile))
+        return planned
 
     def _kept(self, planned: list[PagePlan], role: Role, batch: int, layer: int) -> list[PagePlan]:
-        """The pages of a layer as a budget has them: split by head where one has another level."""
+        """The pages of a group as a budget has them: split by head where one has another level."""
         levels = self.levels.get((role, batch, layer))
         if levels is None:
             return planned
@@ -141,11 +168,13 @@ def make_plan(
     tables: Tables = NO_TABLES,
     calibration: str | None = None,
     chain: Sequence[Link] = (),
+    given: Mapping[Role, Given] = MappingProxyType({}),
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
     `tables` are there for codecs that name them; those that none does are left out. What a
-    profile says of tokens counts from the start of the chain that this one continues.
+    profile says of tokens counts from the start of the chain that this one continues. Groups of
+    layers that are `given` for a role replace those that its profile counts.
     """
     _refuse_what_cannot_be_done(capture, choices)
     before = chain[-1].end if chain else 0
@@ -156,6 +185,10 @@ def make_plan(
         (role, layer): _layer_runs(capture, profiles[role], role, layer, before)
         for role, batch, layer in sorted(capture.slabs)
         if batch == 0
+    }
+    groups = {
+        role: groups_of(capture, role, profile, treated, given.get(role))
+        for role, profile in profiles.items()
     }
     manifest = Manifest(
         layout=capture.layout,
@@ -178,7 +211,7 @@ def make_plan(
     arrays = {table.digest: array for table, array in needed.items()}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
     paths = tuple(link.path for link in chain)
-    return Plan(capture, profiles, manifest, codecs, arrays, treated, notes, paths)
+    return Plan(capture, profiles, manifest, codecs, arrays, treated, groups, notes, paths)
 
 
 def _tables(

@@ -25,6 +25,7 @@ from kvq_cli.planes import packed_sizes
 from kvq_cli.profile import Profile, Run, cautions, page_lengths
 from kvq_cli.steps.choose import named_profile
 from kvq_cli.steps.geometry import Geometry
+from kvq_cli.steps.layered import shares
 from kvq_cli.steps.plan import Plan, stored_by
 from kvq_cli.steps.reports import PlanReport, against, profile_names
 from kvq_cli.words import DType, PageSpec, Reason, Role
@@ -60,7 +61,12 @@ def free_profile(source: str | Path | Profile) -> Profile:
 def plan_report(name: str, geometry: Geometry, plan: Plan) -> PlanReport:
     """The sizes of the container that the plan is for."""
     sizes = _Sizes(plan, geometry.batch)
-    layers = [sizes.layer(role, layer) for role, layer in plan.runs]
+    layers = [
+        row
+        for role in sorted(plan.groups)
+        for layer, count in plan.groups[role].items()
+        for row in sizes.group(role, layer, count)
+    ]
     sizes.outline.finish()
     parts = sizes.outline.parts
     source, whole = plan.manifest.source_bytes, parts.total()
@@ -96,26 +102,32 @@ class _Sizes:
             self.outline.source_header(len(file.head))
         self.outline.tables(plan.manifest.held)
 
-    def layer(self, role: Role, layer: int) -> dict[str, Any]:
-        """What is told of one role and layer, over all batch entries."""
+    def group(self, role: Role, layer: int, layers: int) -> list[dict[str, Any]]:
+        """What is told of layers that share their pages, over all batch entries."""
         slab = self._plan.capture.slabs[role, 0, layer]
-        packed: Counter[str] = Counter()
+        codecs: dict[str, None] = {}
+        packed = [0] * layers
         for run in self._plan.runs[role, layer]:
             for tokens, count in page_lengths(run, self._plan.profiles[role].page_tokens).items():
-                spec = PageSpec(len(run.heads), tokens, slab.channels, slab.dtype)
+                spec = PageSpec(layers * len(run.heads), tokens, slab.channels, slab.dtype)
                 codec, size = self._pages(role, run, spec, count * self._batch)
-                packed[codec] += size
+                codecs[codec] = None
+                for at, share in enumerate(shares(size, layers)):
+                    packed[at] += count * self._batch * share
         elements = self._batch * slab.heads * slab.tokens * slab.channels
-        return {
-            "role": role.word,
-            "layer": layer,
-            "codecs": list(packed),
-            "packed": packed.total(),
-            "bits_per_element": round(packed.total() * 8 / elements, 4),
-        }
+        return [
+            {
+                "role": role.word,
+                "layer": layer + at,
+                "codecs": list(codecs),
+                "packed": size,
+                "bits_per_element": round(size * 8 / elements, 4),
+            }
+            for at, size in enumerate(packed)
+        ]
 
     def _pages(self, role: Role, run: Run, spec: PageSpec, count: int) -> tuple[str, int]:
-        """The codec of so many pages of a run, and the bytes of their planes."""
+        """The codec of so many pages of a run, and the bytes of the planes of each."""
         fixed_rate = self._plan.profiles[role].fixed_rate
         try:
             codec, reason = stored_by(run.codec, run.reason, spec, fixed_rate=fixed_rate)
@@ -125,7 +137,7 @@ class _Sizes:
         packed = packed_sizes(codec.layout(spec))
         self.outline.add_pages(count, spec.nbytes, packed)
         self.reasons[reason] += count
-        return codec.name, count * sum(packed)
+        return codec.name, sum(packed)
 
 
 def _budget_note(plan: Plan) -> Iterator[str]:

@@ -6,15 +6,17 @@ digest and both roots held. Slices of a file go by the index and read the pages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from itertools import chain, groupby
+from operator import attrgetter
 from typing import Any
 
 from numpy.typing import NDArray
 
 from kvq_cli.capture.files import Files
 from kvq_cli.capture.sink import Sink
-from kvq_cli.capture.slab import Block, write_blocks
+from kvq_cli.capture.slab import Block, Slab, write_blocks
 from kvq_cli.container.chunk import ChunkHeader
 from kvq_cli.container.coverage import Gap
 from kvq_cli.container.index import PageEntry
@@ -34,8 +36,9 @@ from kvq_cli.words import DType, PageKey
 
 @record
 class Cut:
-    """The part of a page that is wanted: places in the page, and places in the target."""
+    """What is wanted of one layer of a page: places in the page, and places in the target."""
 
+    slab: Slab
     heads: Sequence[int]
     tokens: Sequence[int]
     target_heads: Sequence[int]
@@ -78,9 +81,16 @@ class Placer(Visitor):
         }
         self._places: dict[tuple[int, int], tuple[list[int], list[int]]] = {}
 
-    def cut(self, key: PageKey) -> Cut | None:
-        """What of this page is wanted; None if nothing is."""
-        if (key.role, key.batch, key.layer) not in self._target.slabs:
+    def cuts(self, key: PageKey) -> list[Cut]:
+        """What of this page is wanted, layer by layer."""
+        size = len(self._opener.manifest.head_sets[key.head_set])
+        found = (self._cut(one, at * size) for at, one in enumerate(key.apart()))
+        return [cut for cut in found if cut is not None]
+
+    def _cut(self, key: PageKey, before: int) -> Cut | None:
+        """What of a layer is wanted, which has so many heads before it in its page."""
+        slab = self._target.slabs.get((key.role, key.batch, key.layer))
+        if slab is None:
             return None
         wanted_tokens = self._wanted[key.layer][1]
         places, targets = self._heads(key.layer, key.head_set)
@@ -93,32 +103,27 @@ class Placer(Visitor):
             tokens = range(start - first, stop - first)
         else:
             tokens = [token - first for token in wanted_tokens[start:stop]]
-        return Cut(places, tokens, targets, start, stop)
+        return Cut(slab, [before + place for place in places], tokens, targets, start, stop)
 
     def pages(self, stack: Stack) -> list[int]:
         """Place what is wanted of each page; how many bytes that was."""
-        cuts = [self.cut(page.record.key) for page in stack.pages]
-        spec = stack.pages[0].kind.spec
-        whole = (spec.heads, spec.tokens)
-        if all(cut and (len(cut.heads), len(cut.tokens)) == whole for cut in cuts):
+        cuts = [self.cuts(page.record.key) for page in stack.pages]
+        if all(map(_whole, stack.pages, cuts)):
             rows = self._opener.all_rows(stack, self._dtype)
-            parts = rows.reshape(len(cuts), *whole, spec.channels)
-            write_blocks(self._sink, map(self._block, stack.pages, cuts, parts))
-            return [part.nbytes for part in parts]
-        placed = [0] * len(cuts)
-        for at, (page, cut) in enumerate(zip(stack.pages, cuts, strict=True)):
-            if cut is not None:
-                heads = [stack.heads(at)[place] for place in cut.heads]
-                rows = self._opener.rows(stack, heads, cut.tokens, self._dtype)
-                write_blocks(self._sink, [self._block(page, cut, rows)])
-                placed[at] = rows.nbytes
-        return placed
+            write_blocks(self._sink, _blocks(list(chain.from_iterable(cuts)), rows))
+            return [rows.nbytes // len(cuts)] * len(cuts)
+        return [self._part(stack, at, each) for at, each in enumerate(cuts)]
 
-    def _block(self, page: OpenedPage, cut: Cut | None, rows: NDArray[Any]) -> Block:
-        assert cut is not None
-        key = page.record.key
-        slab = self._target.slabs[key.role, key.batch, key.layer]
-        return Block(slab, cut.target_heads, cut.start, cut.stop, rows)
+    def _part(self, stack: Stack, at: int, cuts: Sequence[Cut]) -> int:
+        """Place what is wanted of one page; layers of which tokens alike are wanted together."""
+        placed = 0
+        for tokens, group in groupby(cuts, key=attrgetter("tokens")):
+            alike = list(group)
+            heads = [stack.heads(at)[place] for cut in alike for place in cut.heads]
+            rows = self._opener.rows(stack, heads, tokens, self._dtype)
+            write_blocks(self._sink, _blocks(alike, rows))
+            placed += rows.nbytes
+        return placed
 
     def _heads(self, layer: int, head_set: int) -> tuple[list[int], list[int]]:
         """Wanted heads by their place in a page, and in the target; most pages share theirs."""
@@ -153,20 +158,36 @@ class Placer(Visitor):
         )
         if self._fill is None:
             self.lost.refuse()
-        for gap, cut in wanted if self._fill is Fill.NAN else ():
-            slab = self._target.slabs[gap.role, gap.batch, gap.layer]
-            for block in nan_blocks(slab, cut.target_heads, cut.start, cut.stop):
+        for _, cut in wanted if self._fill is Fill.NAN else ():
+            for block in nan_blocks(cut.slab, cut.target_heads, cut.start, cut.stop):
                 write_blocks(self._sink, [block])
 
     def _gap(self, gap: Gap) -> Cut | None:
         """What of a gap is wanted."""
-        if (gap.role, gap.batch, gap.layer) not in self._target.slabs:
+        slab = self._target.slabs.get((gap.role, gap.batch, gap.layer))
+        if slab is None:
             return None
         heads, tokens = self._wanted[gap.layer]
         targets = [at for span in gap.heads for at in range(*inside(heads, *span))]
         before = self._before[gap.layer]
         start, stop = inside(tokens, gap.start + before, gap.stop + before)
-        return Cut((), (), targets, start, stop) if targets and start < stop else None
+        return Cut(slab, (), (), targets, start, stop) if targets and start < stop else None
+
+
+def _whole(page: OpenedPage, cuts: Sequence[Cut]) -> bool:
+    """Whether all of a page is wanted."""
+    spec = page.kind.spec
+    heads, tokens = sum(len(cut.heads) for cut in cuts), {len(cut.tokens) for cut in cuts}
+    return heads == spec.heads and tokens == {spec.tokens}
+
+
+def _blocks(cuts: Sequence[Cut], rows: NDArray[Any]) -> Iterator[Block]:
+    """The rows of each cut, one behind the other."""
+    at = 0
+    for cut in cuts:
+        following = at + len(cut.heads)
+        yield Block(cut.slab, cut.target_heads, cut.start, cut.stop, rows[at:following])
+        at = following
 
 
 def restore_by_index(
@@ -177,7 +198,7 @@ def restore_by_index(
     def place(entries: list[PageEntry]) -> int:
         return sum(sum(placer.pages(page_of(reader, opener, entry))) for entry in entries)
 
-    wanted = (entry for entry in reader.entries() if placer.cut(entry.record.key) is not None)
+    wanted = (entry for entry in reader.entries() if placer.cuts(entry.record.key))
     placer.missing(reader.gaps())
     for count in in_order(pool, place, in_batches(wanted, lambda entry: entry.stored, BATCH)):
         placer.wrote(count)

@@ -222,7 +222,7 @@ def few(layer: LayerShape) -> bool:
 
 
 def by_layer(pages: Iterator[PagePlan]) -> dict[tuple[int, int], dict[Role, list[PagePlan]]]:
-    """Planned pages by batch entry and layer, then role."""
+    """Planned pages of single layers by batch entry and layer, then role."""
     found: dict[tuple[int, int], dict[Role, list[PagePlan]]] = {}
     for page in pages:
         key = page.record.key

@@ -45,12 +45,12 @@ def whole_capture(plan: Plan, threads: int, stack: ExitStack) -> Capture:
 
 
 def moved(page: PagePlan, whole: Capture) -> PagePlan:
-    """The page of a segment, where its rows lie in the whole cache."""
+    """The page of one layer of a segment, where its rows lie in the whole cache."""
     key = page.record.key
     slab = whole.slabs[key.role, key.batch, key.layer]
     before = slab.tokens - page.slab.tokens
     key = replace(key, start=key.start + before, stop=key.stop + before)
-    return replace(page, slab=slab, record=replace(page.record, key=key))
+    return replace(page, slabs=(slab,), record=replace(page.record, key=key))
 
 
 def _unheard(count: int) -> None:

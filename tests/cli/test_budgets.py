@@ -99,12 +99,13 @@ def relative_mse(folder):
     return max(losses)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("name", BOUNDS)
-def test_what_is_written_keeps_the_budget(name, folder):
+def test_what_is_written_keeps_the_budget(name, layers, folder):
     """From loose to strict: measured from the restored file it holds, and the file only grows."""
     sizes, raw = [], []
     for bound in BOUNDS[name]:
-        report = compressed(folder, {name: bound})
+        report = compressed(folder, {name: bound}, page_layers=layers)
         sizes.append(report["file_bytes"])
         raw.append(report["raw_pages"].get("budget", 0))
         found = relative_mse(folder) if name == "max_relative_mse" else worst_of(folder)[name]
@@ -148,6 +149,38 @@ def test_only_heads_that_break_it_are_raised(folder):
     assert {reason for reason, codec in reasons if codec == 0} == {2}
     values = [page for page in container.pages if page.role == 1]
     assert all(page.reason == 0 for page in values), "values do not turn attention"
+
+
+def levels(folder):
+    """The codec of each role, layer, head and first token, where it is not the rule's."""
+    content = read(folder / "cache.kvq").header.content
+    rule = content["codecs"][1]["name"]
+    return {
+        (page.role, layer, head, page.start): name
+        for page in read(folder / "cache.kvq").pages
+        for layer in range(page.layer, page.layer + page.layers)
+        for head in content["head_sets"][page.head_set]
+        if (name := content["codecs"][page.codec]["name"]) != rule
+    }
+
+
+@pytest.mark.parametrize("name", ["max_attention_tv", "max_relative_mse"])
+def test_a_violation_in_one_layer_raises_its_group(name, folder):
+    """What one layer needs by itself the others get too, for that head and those tokens."""
+    ladder = {"ladder": [{"codec": {"name": "int8", "center": True}}]}
+    budget = {"max_attention_tv": 0.03, "max_relative_mse": 0.004}
+    compressed(folder, {name: budget[name]} | ladder)
+    alone = levels(folder)
+    compressed(folder, {name: budget[name]} | ladder, page_layers=LAYERS)
+    group = levels(folder)
+    assert alone.keys() <= group.keys()
+    assert {group[place] for place in alone if alone[place] == "raw"} <= {"raw"}
+    halves = [{(role, *rest): codec for (role, layer, *rest), codec in group.items() if layer == at}
+              for at in range(LAYERS)]  # fmt: skip
+    assert halves[0] == halves[1]
+    places = {(role, *rest) for role, _, *rest in alone}
+    if name == "max_relative_mse":
+        assert set(halves[0]) == places, "pages are looked at one by one: none is raised for more"
 
 
 def test_a_ladder_comes_before_raw(folder):

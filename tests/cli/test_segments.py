@@ -236,10 +236,12 @@ def queries_of(path: Path) -> Path:
 
 @pytest.mark.parametrize("asked", ["file", "self"])
 @pytest.mark.parametrize("full", [False, True])
-def test_budgets_look_at_the_whole_chain(tmp_path, asked, full):
+@pytest.mark.parametrize("layers", [1, 2])
+def test_budgets_look_at_the_whole_chain(tmp_path, asked, full, layers):
     """Of the segment the pages stay raw that would of a capture whose other tokens are raw."""
     budget = {"max_attention_tv": 0.006, "max_value_aggregation_mse": 0.002}
     told = {"schema": "kvq_profile_v1", "name": "p", "page_tokens": 4, "budget": budget}
+    told["page_layers"] = layers
     int4 = {"codec": {"name": "int4", "group": 32}}
     (tmp_path / "p.json").write_text(json.dumps(told | {"rules": [int4]}))
     base_raw = {"codec": "raw", "tokens": [[0, 16]]}
@@ -254,7 +256,7 @@ def test_budgets_look_at_the_whole_chain(tmp_path, asked, full):
     after = pack(given, "-p", tmp_path / "p.json", *queries, *chain, *words)
     found = [raw_pages(whole, 16), raw_pages(after, 0)]
     assert found[0] == found[1]
-    lossy = 2 * LAYERS * HEADS * 6
+    lossy = 2 * LAYERS * HEADS * 6 // layers
     assert 0 < len(found[0]) < lossy
     done("verify", after)
     if not full:
@@ -267,6 +269,70 @@ def test_budgets_look_at_the_whole_chain(tmp_path, asked, full):
     with left_alone(tmp_path):
         few = ("compress", given, "-p", tmp_path / "p.json", *queries, *chain[2:], *words)
         refused(kvq(*few, "-o", tmp_path / "x"), 2, "E101", "every container")
+
+
+def layered(path: Path, count: int, codec: str) -> Path:
+    """A profile whose pages hold so many layers."""
+    told = {"schema": "kvq_profile_v1", "name": "p", "page_tokens": 8, "rules": [{"codec": codec}]}
+    path.write_text(json.dumps(told | {"page_layers": count}))
+    return path
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_pages_of_several_layers_are_joined(tmp_path, full):
+    """Segments group layers each in its own way; rows follow each other all the same."""
+    names, boxes = zip("abc", (2, 1, 3), ((0, 17), (17, 18), (18, 40)), strict=True), []
+    for name, count, (start, stop) in names:
+        profile = layered(tmp_path / f"{name}.json", count, "lossless")
+        words = ["--continues", boxes[-1]] if boxes else []
+        if full and boxes:
+            words = [word for box in boxes for word in ("--continues", box)] + ["--full"]
+        source = part(tmp_path / f"{name}.st", 0 if words[2:] else start, stop, "hf")
+        boxes.append(pack(source, "-p", profile, *words))
+    done("decompress", *boxes, "-o", tmp_path / "whole", "--layout", "canonical")
+    check_tokens(tmp_path / "whole", 0, 40)
+    chosen = ("--layers", "1", "--heads", "2", "--tokens", "5,16:20,39", "--layout", "canonical")
+    done("decompress", *boxes, *chosen, "-o", tmp_path / "cut")
+    for role, bits in BITS.items():
+        word = {name: role for role, name in ROLES.items()}[role]
+        expected = bits[0, 1, 2:, [5, *range(16, 20), 39]].swapaxes(0, 1)
+        assert np.array_equal(bits_of(tmp_path / "cut", word, 0), expected)
+
+
+def test_full_holds_pages_of_several_layers_against_the_capture(tmp_path):
+    """A chain whose rows of the second layer of a page are others is refused."""
+    box = pack(part(tmp_path / "a.st", 0, 17), "-p", layered(tmp_path / "p", 2, "int8"))
+    done("compress", part(tmp_path / "b.st", 0, 40), "--continues", box, "--full", "-o",
+         tmp_path / "b.kvq")  # fmt: skip
+    other = bytearray((tmp_path / "b.st").read_bytes())
+    start = 8 + int.from_bytes(other[:8], "little")
+    other[start + 2 * HEADS * 40 * CHANNELS] ^= 1  # the first element of layer 1
+    (tmp_path / "b.st").write_bytes(other)
+    ran = kvq("compress", tmp_path / "b.st", "--continues", box, "--full", "-o", tmp_path / "x")
+    refused(ran, 1, "E808", "key, layers 0:2, tokens 0 on")
+
+
+def test_layers_of_a_page_may_begin_at_other_tokens_of_the_whole(tmp_path):
+    """Sliding windows: layers alike in a segment, of which others hold fewer tokens before."""
+    first = per_layer_capture(tokens=(5, 9, 9), heads=HEADS, channels=CHANNELS)
+    (tmp_path / "a.st").write_bytes(first)
+    (tmp_path / "b.st").write_bytes(per_layer_capture(tokens=(6, 6, 6), heads=HEADS, channels=8))
+    profile = layered(tmp_path / "p", 3, "lossless")
+    boxes = [pack(tmp_path / "a.st", "-p", profile)]
+    boxes.append(pack(tmp_path / "b.st", "-p", profile, "--continues", boxes[0]))
+    (found,) = json.loads(done("inspect", "--pages", "--json", boxes[1]).out)["results"]
+    assert {page["layers"] for page in found["pages"]} == {3}
+    done("decompress", *boxes, "-o", tmp_path / "whole")
+    plain = [pack(tmp_path / f"{name}.st", "-f") for name in "a"]
+    plain.append(pack(tmp_path / "b.st", "-f", "--continues", plain[0]))
+    done("decompress", *plain, "-o", tmp_path / "other")
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "other").read_bytes()
+    for words in (("--tokens", "3:8"), ("--layers", "0:2", "--tokens", "-3:", "--heads", "1")):
+        backs = []
+        for chosen in (boxes, plain):
+            done("decompress", *chosen, *words, "-f", "-o", tmp_path / "cut")
+            backs.append((tmp_path / "cut").read_bytes())
+        assert backs[0] == backs[1]
 
 
 def raw_pages(box: Path, before: int) -> list[tuple[object, ...]]:

@@ -53,7 +53,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Page:
-    """A page's record, and its bits, (H, T, D), as decoded."""
+    """A page's record, and its bits, (layers * H, T, D), as decoded."""
 
     role: int
     reason: int
@@ -192,7 +192,9 @@ class Walk:
             at for at, one in enumerate(header.content["tables"]) if one["digest"] in elsewhere
         }
         self.pages: list[Page] = []
-        self.covered: dict[tuple[int, int, int], list[int]] = {}
+        # By role, batch entry, first layer and layers: the next token of each head.
+        self.covered: dict[tuple[int, int, int, int], list[int]] = {}
+        self.held: set[tuple[int, int, int]] = set()  # layers that groups of pages hold
         self.waiting: list[tuple[bytes, bytes]] = []  # entries without their source digest; it
         self.leaves: list[bytes] = []
         self.packed_digests: list[bytes] = []
@@ -276,7 +278,7 @@ class Walk:
         codec = self.header.content["codecs"][page.codec]
         decoder = CODECS[codec["name"], codec["revision"]]
         need(page.reason == 0 or codec["name"] == "raw", "a reason, but not raw")
-        spec = (len(heads), page.tokens, slab.channels)
+        spec = (page.layers * len(heads), page.tokens, slab.channels)
         need(np.prod(spec, dtype=object) * WIDTHS[slab.dtype] <= 2**26, "page is too long")
         need(table.packed == decoder.sizes(codec["params"], spec, slab.dtype), "plane sizes")
         lost = [self.header.content["tables"][at] for at in self.lost["tables"]]
@@ -299,18 +301,26 @@ class Walk:
     def place(self, page: Page) -> tuple[Slab, list[int]]:
         """The slab and heads that a page names; Refused if it is not due there."""
         content = self.header.content
-        need(page.role < 2 and page.layers == 1 and page.tokens > 0, "PAGE record")
+        need(page.role < 2 and 0 < page.layers <= 4096 and page.tokens > 0, "PAGE record")
         need(page.reason == 0 or page.reason in FORCED, "unknown reason")
         need(page.codec < len(content["codecs"]), "codec that the header does not have")
         need(page.head_set < len(content["head_sets"]), "head set that the header does not have")
         slab = self.header.slabs.get((page.role, page.layer))
         need(slab is not None, "layer that the header does not have")
+        layers = range(page.layer, page.layer + page.layers)
+        alike = all(self.header.slabs.get((page.role, layer)) == slab for layer in layers)
+        need(alike, "layers of unlike shape in one page")
         heads = content["head_sets"][page.head_set]
         need(page.batch < slab.batch and heads[-1] < slab.heads, "batch entry or head")
         need(page.start + page.tokens <= slab.tokens, "tokens past the end")
         need(not self.pages or order(self.pages[-1]) < order(page), "page order")
-        # Pages of a slab ascend by first token, so each head's pages must lie end to end.
-        nexts = self.covered.setdefault(order(page)[:3], [0] * slab.heads)
+        group = (page.role, page.batch, page.layer, page.layers)
+        if group not in self.covered:
+            rows = {(page.role, page.batch, layer) for layer in layers}
+            need(self.held.isdisjoint(rows), "a layer in two groups of pages")
+            self.held |= rows
+        # Pages of a group ascend by first token, so each head's pages must lie end to end.
+        nexts = self.covered.setdefault(group, [0] * slab.heads)
         for head in heads:
             need(nexts[head] <= page.start, "pages overlap")
             need(nexts[head] == page.start or self.partial, "pages leave tokens out")
@@ -346,8 +356,8 @@ class Walk:
         if self.partial:
             return
         slabs = self.header.slabs
-        need(len(self.covered) == sum(slab.batch for slab in slabs.values()), "pages missing")
-        for (role, _, layer), nexts in self.covered.items():
+        need(len(self.held) == sum(slab.batch for slab in slabs.values()), "pages missing")
+        for (role, _, layer, _), nexts in self.covered.items():
             need(set(nexts) == {slabs[role, layer].tokens}, "pages missing")
 
 
@@ -440,11 +450,12 @@ def put_rows(flat: Any, at: int, role: int, rows: Any, header: Header, walk: Wal
     view = view.transpose([axes.index(letter) for letter in "RBLHTtuDd"])[at]
     mine = range(rows["first_head"], rows["first_head"] + view.shape[2])
     for page in walk.pages:
-        layer = page.layer - rows["first_layer"]
-        if page.role != role or not 0 <= layer < view.shape[1]:
-            continue
-        for place, head in enumerate(header.content["head_sets"][page.head_set]):
-            for token in range(page.tokens if head in mine else 0):
+        heads = header.content["head_sets"][page.head_set]
+        first = page.layer - rows["first_layer"]
+        layers = range(first, first + page.layers)
+        for place, (layer, head) in enumerate((layer, head) for layer in layers for head in heads):
+            there = page.role == role and 0 <= layer < view.shape[1] and head in mine
+            for token in range(page.tokens if there else 0):
                 row = np.unravel_index(page.start + token, view.shape[3:6])
                 place_of = (page.batch, layer, head - mine[0], *row)
                 view[place_of] = page.bits[place, token].reshape(view.shape[6:])

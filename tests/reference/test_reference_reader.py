@@ -64,6 +64,7 @@ CAPTURES = {
     "bf16": canonical_capture(tokens=40, channels=9, dtype="BF16"),
     "f32": canonical_capture(tokens=23, channels=5, dtype="F32", batch=None),
     "batch": canonical_capture(batch=2, heads=3, tokens=30),
+    "layers": canonical_capture(layers=5, heads=3, tokens=11, channels=9),
     "one-token": canonical_capture(layers=1, heads=1, tokens=1, channels=1),
     "keys": canonical_capture(roles=["key"], tokens=30),
     "ragged": per_layer_capture(tokens=(40, 7, 1, 40), batch=2),
@@ -100,6 +101,8 @@ MIXED = {
 }
 PROFILES = {
     "lossless": {"rules": []},
+    "layers": {"rules": [], "page_layers": 2},
+    "mixed-layers": {**MIXED, "page_layers": 3},
     "raw": {"rules": [{"codec": "raw"}], "storage": {"entropy": "none"}},
     "mixed": MIXED,
     "mixed-fixed": {**MIXED, "fixed_rate": True, "page_tokens": 256},
@@ -136,7 +139,7 @@ def test_both_readers_restore_the_same_bits(capture, chosen, tmp_path):
     assert container.source() == restored
     expected = {name: bits for name, (_, _, bits) in tensors_of(restored).items()}
     assert container.named() == expected
-    if chosen in ("lossless", "raw"):
+    if chosen in ("lossless", "raw", "layers"):
         assert restored == CAPTURES[capture]
 
 

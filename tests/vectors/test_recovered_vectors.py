@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,11 @@ def lost_rows(container):
         for token in range(slab.tokens)
     }
     for page in container.pages:
-        for head in container.header.content["head_sets"][page.head_set]:
-            for token in range(page.start, page.start + page.tokens):
-                left.remove((page.role, page.batch, page.layer, head, token))
+        heads = container.header.content["head_sets"][page.head_set]
+        layers = range(page.layer, page.layer + page.layers)
+        tokens = range(page.start, page.start + page.tokens)
+        for row in product(layers, heads, tokens):
+            left.remove((page.role, page.batch, *row))
     return left
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from kvq_cli.container import coverage as limits
@@ -35,6 +37,8 @@ def refused(take, *args):
         (page(), PageSpec(2, 6, 4, DType.F16)),
         (page(role=V, layer=1, start=5, head_set=1, codec=1), PageSpec(1, 1, 4, DType.F16)),
         (page(start=2, stop=4, reason=Reason.BUDGET), PageSpec(2, 2, 4, DType.F16)),
+        (page(layers=2), PageSpec(4, 6, 4, DType.F16)),
+        (page(role=V, layers=2, start=5, head_set=1), PageSpec(2, 1, 4, DType.F16)),
     ],
 )
 def test_pages_that_the_header_has(record, spec):
@@ -48,7 +52,9 @@ def test_pages_that_the_header_has(record, spec):
         {"layer": 2},
         {"batch": 1},
         {"layers": 0},
-        {"layers": 2},
+        {"layers": 3},
+        {"layers": 1 << 32},
+        {"layer": 1, "layers": 2},
         {"head_set": 4},
         {"codec": 2},
         {"head_set": 3},
@@ -81,6 +87,100 @@ def test_the_largest_page():
     coverage = Coverage(read(changed(PLAIN, parts__0__tokens=tokens + 1)))
     assert coverage.spec(page(stop=tokens, head_set=0)).nbytes == 1 << 26
     assert refused(coverage.spec, page(stop=tokens + 1, head_set=0)) == "E306"
+
+
+def parts_of(**unlike):
+    """The layers of PLAIN as two parts, of which the second is changed."""
+    first, second = (copy.deepcopy(PLAIN["content"]["parts"][0]) for _ in range(2))
+    first["layers"], second["layers"] = [[0, 1]], [[1, 2]]
+    for name, value in unlike.items():
+        *way, last = name.split("__")
+        holder = second
+        for step in way:
+            holder = holder[step]
+        holder[last] = value
+    return changed(PLAIN, parts=[first, second])
+
+
+@pytest.mark.parametrize(
+    ("unlike", "roles"),
+    [
+        ({}, [K, V]),
+        ({"batch": 2}, []),
+        ({"kv_heads": 3}, []),
+        ({"tokens": 7}, []),
+        ({"key__head_dim": 5}, [V]),
+        ({"value__dtype": "BF16"}, [K]),
+        ({"value": None}, [K]),
+        ({"layers": [[2, 3]]}, []),
+    ],
+    ids=str,
+)
+def test_pages_hold_layers_that_are_alike(unlike, roles):
+    """In batch, tokens and heads, and in what is particular to the page's role; no gap between."""
+    coverage = Coverage(read(parts_of(**unlike)))
+    for role in (K, V):
+        if role in roles:
+            assert coverage.spec(page(role, layers=2)).heads == 4
+        else:
+            assert refused(coverage.spec, page(role, layers=2)) == "E304"
+
+
+def test_the_most_layers_of_a_page():
+    """4,096, and not one more."""
+    coverage = Coverage(read(changed(PLAIN, parts__0__layers=[[0, 5000]])))
+    assert coverage.spec(page(layers=4096)).heads == 8192
+    assert refused(coverage.spec, page(layers=4097)) == "E304"
+
+
+def test_the_largest_page_of_several_layers():
+    """The bytes of all layers count."""
+    coverage = Coverage(read(changed(PLAIN, parts__0__tokens=(1 << 22) + 1)))
+    assert coverage.spec(page(stop=1 << 22, head_set=0, layers=2)).nbytes == 1 << 26
+    assert refused(coverage.spec, page(stop=(1 << 22) + 1, head_set=0, layers=2)) == "E306"
+
+
+FOUR = changed(PLAIN, parts__0__layers=[[0, 4]], parts__0__value=None)
+GROUPED = [
+    page(head_set=0, stop=3, layers=2),
+    page(head_set=1, stop=2, layers=2),
+    page(head_set=1, start=2, stop=3, layers=2),
+    page(start=3, layers=2),
+    page(layer=2),
+    page(layer=3),
+]
+
+
+@pytest.mark.parametrize(
+    ("records", "count"),
+    [
+        (GROUPED, None),
+        ([page(layers=4)], None),
+        ([page(), page(layer=1, layers=3)], None),
+        ([page(layers=3), page(layer=3)], None),
+        # a layer in two groups, in none, in a group of another length
+        ([page(layers=2), page(layer=1), page(layer=2, layers=2)], 1),
+        ([page(layers=3), page(layer=2, layers=2)], 1),
+        ([page(layers=2), page(layer=1, layers=3)], 1),
+        ([page(layers=2), page(layer=3)], 1),
+        ([page(layer=1, layers=3)], 0),
+        ([page(layers=3)], 1),
+        ([page(stop=3, layers=4), page(start=3, layers=2), page(layer=2, start=3, layers=2)], 1),
+        ([page(stop=3, layers=2), page(start=3, layers=4)], 1),
+        ([page(stop=3), page(layer=0, start=3, layers=4)], 1),
+        # twice, in another order, tokens or heads left out
+        ([page(layers=4), page(layers=4)], 1),
+        ([page(layer=2, layers=2), page(layers=2)], 0),
+        ([page(start=3, layers=4), page(stop=3, layers=4)], 0),
+        ([page(stop=5, layers=4)], 1),
+        ([page(head_set=0, layers=2), page(layer=2, layers=2)], 1),
+    ],
+    ids=range(18),
+)
+def test_groups_of_layers(records, count):
+    """Each layer lies in one group, whose pages all have the same layers."""
+    expected = (len(records), None) if count is None else (count, "E304")
+    assert taken(FOUR, records) == expected
 
 
 def taken(header, records):
@@ -199,6 +299,62 @@ def gaps(header, records):
 def test_gaps(records, lacking):
     """Rows in no page, by layer, heads that lack the same tokens together."""
     assert gaps(PLAIN, records) == lacking
+
+
+@pytest.mark.parametrize(
+    ("records", "lacking"),
+    [
+        (GROUPED, []),
+        (GROUPED[4:], [(K, 0, layer, ((0, 2),), 0, 6) for layer in (0, 1)]),
+        (GROUPED[:4], [(K, 0, layer, ((0, 2),), 0, 6) for layer in (2, 3)]),
+        ([page(start=1, stop=2, layers=3)],
+         [*((K, 0, layer, ((0, 2),), start, stop)
+            for layer in range(3) for start, stop in ((0, 1), (2, 6))),
+          (K, 0, 3, ((0, 2),), 0, 6)]),
+        ([page(layer=1, head_set=1, layers=2)],
+         [(K, 0, 0, ((0, 2),), 0, 6), *((K, 0, layer, ((0, 1),), 0, 6) for layer in (1, 2)),
+          (K, 0, 3, ((0, 2),), 0, 6)]),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_gaps_of_groups(records, lacking):
+    """Each layer by itself, in its order."""
+    assert gaps(FOUR, records) == lacking
+
+
+def test_gaps_of_groups_are_counted(monkeypatch):
+    """Once for each layer."""
+    for most, good in ((4, True), (3, False)):
+        monkeypatch.setattr(limits, "MAX_RANGES", most)
+        if good:
+            assert len(gaps(FOUR, [page(head_set=0, layers=4)])) == 4
+            continue
+        with pytest.raises(ContainerError) as refusal:
+            gaps(FOUR, [page(head_set=0, layers=4)])
+        assert refusal.value.error_id == "E306"
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [page(layers=2), page(layer=1)],
+        [page(layers=2), page(layer=1, layers=3)],
+        [page(layer=2), page(layers=2)],
+        [page(stop=3, layers=2), page(start=3)],
+        [page(stop=4, layers=2), page(start=3, layers=2)],
+    ],
+)
+def test_partial_groups(records):
+    """What overlaps is refused in a partial container too, and changes nothing."""
+    coverage = Coverage(read(changed(FOUR, partial=LOST)))
+    coverage.add(records[0])
+    assert refused(coverage.add, records[1]) == "E304"
+    coverage.add(page(layer=3))
+    coverage.finish()
+    whole = gaps(FOUR, [records[0], page(layer=3)])
+    told = [(gap.role, gap.batch, gap.layer, gap.heads, gap.start, gap.stop)
+            for gap in coverage.gaps]  # fmt: skip
+    assert told == whole
 
 
 @pytest.mark.parametrize(("layers", "good"), [(16, True), (17, False)])

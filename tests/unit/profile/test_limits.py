@@ -25,6 +25,7 @@ WHOLE: dict[str, Any] = {
     "name": "whole",
     "description": "all of it",
     "page_tokens": 16,
+    "page_layers": 3,
     "rules": [
         {"role": "key", "layers": [[0, 2], [-1, None]], "heads": [[1, 3]], "tokens": [[0, -5]],
          "codec": {"name": "int8", "axis": "channel", "center": False, "scale": "f16"}},
@@ -51,6 +52,7 @@ MEMBERS: dict[str, tuple[list[Any], list[Any], str]] = {
     "name": (["a", "A-b.c_9", "9", "a" * 64], ["a" * 65, "", "a b", ".a", "_a", "a\n", 7], "E401"),
     "description": (["", "x" * 2000], ["x" * 2001], "E404"),
     "page_tokens": ([1, 65536], [0, 65537, 1.0], "E401"),
+    "page_layers": ([2, 4096], [0, 4097, 1.0], "E401"),
     "rules": ([[]], [RULE, [RULE, 7]], "E401"),
     "schema": ([], ["kvq_profile", "kvq_profile_v", "xkvq_profile_v1", "kvq_profile_v1x"], "E401"),
     "protected__first_tokens": ([0, U32], [-1, U32 + 1], "E401"),

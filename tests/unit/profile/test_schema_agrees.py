@@ -115,6 +115,7 @@ documents = st.fixed_dictionaries(
     optional={
         "description": st.one_of(st.none(), st.text(max_size=5), st.just("x" * 2001)),
         "page_tokens": st.sampled_from([None, 0, 1, 65536, 65537]),
+        "page_layers": st.sampled_from([None, 0, 1, 2, 4096, 4097]),
         "protected": st.fixed_dictionaries(
             {},
             optional={
@@ -240,13 +241,16 @@ def test_the_normal_form_is_stable(document):
     assert again.digest() == profile.digest() == parse_profile(bare).digest()
 
 
-@pytest.mark.parametrize("member", ["name", "page_tokens", "rules", "protected", "fallback"])
+@pytest.mark.parametrize(
+    "member", ["name", "page_tokens", "page_layers", "rules", "protected", "fallback"]
+)
 def test_the_digest_covers_what_changes_bytes(member):
     """Each member of the content changes the digest."""
     base = {"schema": "kvq_profile_v1", "name": "p", "rules": [{"codec": "raw"}]}
     other = {
         "name": "q",
         "page_tokens": 255,
+        "page_layers": 2,
         "rules": [],
         "protected": {"first_tokens": 1},
         "fallback": "fail_closed",

@@ -53,6 +53,8 @@ PROFILES = {
     "larger": {"page_tokens": 16, "rules": [{"codec": "int8"}]},
     "protected layers": {"rules": [{"codec": "int4"}], "protected": {"layers": [[0, 1]]}},
     "nothing": {"rules": []},
+    "layers": SPLIT | {"page_layers": 2},
+    "more layers": {"rules": [{"codec": "int8"}], "page_layers": 3, "page_tokens": 100},
 }
 
 MANY_SETS = [
@@ -168,6 +170,19 @@ def test_long_caches_take_no_longer(name):
     plan = advice.plan_stats(name, Geometry(80, 8, 1 << 32, 128))
     assert plan.pages >= 80 * 2 * (1 << 24)
     assert (plan.ratio > 1) == (name != "lossless")
+
+
+def test_pages_of_several_layers_are_fewer():
+    """So are their frames; planes take what they took."""
+    geometry = Geometry(7, 2, 300, 64)
+    plans = [
+        advice.plan_stats(made("p", rules=[{"codec": "int8"}], page_layers=count), geometry)
+        for count in (1, 3)
+    ]
+    assert [plan.pages for plan in plans] == [2 * 2 * 7, 2 * 2 * 3]
+    assert plans[0].packed_bytes == plans[1].packed_bytes
+    assert plans[0].layers == plans[1].layers
+    assert plans[0].container_bytes > plans[1].container_bytes
 
 
 @pytest.mark.parametrize(
