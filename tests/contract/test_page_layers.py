@@ -102,6 +102,18 @@ def test_every_codec(name, count, made):
     assert tables[0].packed_bytes == tables[1].packed_bytes
 
 
+@pytest.mark.parametrize("tokens", [TOKENS[:1], (21, 21, 20, *TOKENS[3:]), (*TOKENS, 3)])
+def test_another_capture(tokens, made):
+    """One that lacks a layer of a page, has it shorter, or has more: each page is told."""
+    (made / "other").write_bytes(
+        per_layer_capture(tokens=tokens, heads=HEADS, channels=CHANNELS, batch=2)
+    )
+    broken = pipeline.verify(packed(made, "int8", 3), against=made / "other").broken
+    assert {each["error_id"] for each in broken} == {"E805"}
+    told = " ".join(each["message"] for each in broken)
+    assert ("layers 0:3" in told) == (len(tokens) <= len(TOKENS))
+
+
 @every_codec
 @several
 def test_slices(name, count, made):
