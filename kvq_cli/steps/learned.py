@@ -130,7 +130,7 @@ class _Work:
         """The number of layers whose gain is worth the size of its matrices."""
         found: list[tuple[float, int]] = []
         for size in SIZES:
-            if size > min(self.stretch.widest, len(self.stretch.places)) and found:
+            if size > min(self.stretch.tried, len(self.stretch.places)) and found:
                 break
             groups = self.stretch.cut(size)
             bits = 0.0

@@ -66,7 +66,7 @@ def make(captures: Sequence[Given], setting: Setting, threads: int, progress: Pr
     sizes = SIZES if setting.layers == AUTO else (setting.layers,)
     shares = {size: min(setting.rank, share_kept(found, size)) for size in sizes}
     task = Task(captures, turns, heads, setting.skip, setting.layers, shares)
-    jobs = [job for each in found for job in each.cut(setting.layers or each.widest)]
+    jobs = [job for each in found for job in each.cut(setting.layers or each.tried)]
     groups = []
     with workers(threads, messages=False) as pool:
         done = in_order(pool, lambda job: learned(task, job), jobs)

@@ -74,6 +74,8 @@ def test_a_group_has_at_most_4096_dimensions(tmp_path):
     """So many layers, and a layer of more is refused."""
     wide = Stretch(Role.KEY, range(10), 0, 8, 128, None)
     assert [len(each.places) for each in wide.cut(9)] == [4, 4, 2]
+    assert wide.tried == 2
+    assert Stretch(Role.KEY, range(10), 0, 32, 128, None).tried == 1
     with pytest.raises(ProfileError) as refusal:
         found(tmp_path, per_layer_capture(tokens=(2,), heads=33, channels=128), META)
     assert refusal.value.error_id == "E404"
