@@ -161,7 +161,8 @@ class Transform(Codec):
 class _Forward:
     """How an encoder gets from a group's dimensions to components."""
 
-    matrix: NDArray[np.float64]  # (dimensions, rank), integers
+    whole: NDArray[np.int16]  # (dimensions, rank)
+    matrix: NDArray[np.float64]  # the same
     scale: NDArray[np.float32]  # of each dimension, before it is rounded to an integer
     unit: NDArray[np.float64]  # (rank, 1)
 
@@ -173,11 +174,12 @@ def forward_name(basis: str, number: int, part: str) -> str:
 
 def _forward(codec: Transform, number: int, scratch: Scratch) -> _Forward:
     names = [forward_name(str(codec.basis), number, part) for part in FORWARD]
+    matrix, inward, outward = (scratch.tables[name] for name in names)
     found = _HELD_FORWARD.get(names[0])
-    if found is None:
-        matrix, inward, outward = (scratch.tables[name] for name in names)
+    # The digest is the basis's: another encoder may have other matrices for it.
+    if found is None or found.whole is not matrix:
         unit = np.ldexp(1.0, -outward.astype(np.int32))[:, None]
-        found = _Forward(matrix.astype(np.float64), _power(inward), unit)
+        found = _Forward(matrix, matrix.astype(np.float64), _power(inward), unit)
         _keep(_HELD_FORWARD, names[0], found)
     return found
 
