@@ -29,7 +29,7 @@ from blake3 import blake3
 TYPES: Final = (b"HEAD", b"TABL", b"TENS", b"PAGE", b"INDX", b"qual", b"note", b"file")
 LIE: Final = 8
 RECORDS: Final = {b"HEAD": 8, b"TABL": 16, b"TENS": 16, b"PAGE": 32}
-PACKED: Final = frozenset({b"TABL", b"TENS", b"PAGE"})
+PACKED: Final = frozenset({b"TENS", b"PAGE"})  # of whose planes content_root tells
 PIECE: Final = struct.Struct("<BH")
 NUMBER: Final = struct.Struct("<BQ")
 GUARDED: Final = struct.Struct("<4sIQQI")

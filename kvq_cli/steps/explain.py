@@ -159,6 +159,9 @@ def _name(header: ChunkHeader, reader: Reader | None, payload: memoryview | None
 
 def _at_the_end(reader: Reader, at: int, size: int) -> Wrong:
     """All chunks hold: what is left is the footer, and what chunks say of each other."""
+    wrong, header = _in_chunk(reader, at, 0, size)
+    if header is not None or (wrong is not None and wrong.cause == CUT):
+        return Wrong(size, size + FOOTER, "the end", CUT)  # so many bytes of another chunk
     try:
         reader.footer()
     except ContainerError:

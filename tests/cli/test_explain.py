@@ -64,6 +64,16 @@ def test_a_cut_is_told(folder, tmp_path, place):
     assert "cut off" in words
 
 
+def test_a_cut_as_long_behind_a_chunk_as_a_footer(folder, tmp_path):
+    """The bytes where a footer would be are those of another chunk: that is a cut, too."""
+    data = (folder / "a.kvq").read_bytes()
+    for at, _ in chunks(data)[1:]:
+        (tmp_path / "x.kvq").write_bytes(data[: at + 128])
+        start, _, words = told(tmp_path / "x.kvq")
+        assert start <= at + 128
+        assert "cut off" in words
+
+
 def chunks(data):
     """Offset and length of each chunk, its padding included."""
     at = -(-(64 + int.from_bytes(data[20:24], "little")) // 64) * 64

@@ -104,7 +104,7 @@ def test_a_sample_of_the_layers(folder):
         ["--plan", "--model", "llama-3.1-8b", "--tokens", "9", "-p", "int8", "--sample", "1"],
         ["--suggest", "--budget", "b.json", "-p", "int8"],
         ["--suggest", "--budget", "b.json", "--csv"],
-        ["--suggest", "--budget", "b.json", "--calibration", "c.json"],
+        ["--suggest", "--budget", "b.json", "--codebook", "c.json"],
         ["--suggest", "--budget", "b.json", "--against", "cache"],
         ["--suggest", "--budget", "b.json", "--sample", "0"],
     ],

@@ -196,7 +196,7 @@ def check_tables(tables: list[Any], codecs: list[Any]) -> None:
     total = 0
     for table in tables:
         members(table, "dtype shape digest")
-        need(table["dtype"] in TABLE_SIZES, "table dtype")
+        need(string(table["dtype"]) in TABLE_SIZES, "table dtype")
         shape = [integer(length, 1, 2**26) for length in array(table["shape"])]
         need(1 <= len(shape) <= 4, "table shape")
         digest_text(table["digest"])
