@@ -76,6 +76,7 @@ def suggest(
     meta: Mapping[str, str] | None = None,
     layout: str | None = None,
     queries: str | Path | None = None,
+    calibration: str | Path | None = None,
     sample: str | None = None,
     widen: bool = False,
     threads: int = 0,
@@ -83,7 +84,8 @@ def suggest(
 ) -> reports.SuggestReport:
     """The built-in profile that makes a capture smallest and keeps a budget; nothing is written.
 
-    `sample` is how many layers, and tokens of each, are looked at: "4", "4x2048".
+    `sample` is how many layers, and tokens of each, are looked at: "4", "4x2048". Profiles that
+    need a calibration are tried where there is one, "self" for one of the capture's own.
     """
     bounds = budget if isinstance(budget, Budget) else load_budget(budget)
     part = Sample.parse(sample) if sample is not None else None
@@ -91,4 +93,4 @@ def suggest(
         capture_input(Path(source), layout, meta, widen=widen) as whole,
         sampled(whole, part, queries) as (capture, asked, told),
     ):
-        return suggested(str(source), capture, bounds, asked, told, threads, progress)
+        return suggested(str(source), capture, bounds, asked, calibration, told, threads, progress)

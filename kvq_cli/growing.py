@@ -51,8 +51,14 @@ class CacheWriter:
         profiles: Sequence[ProfileSource] = (),
         metadata: Mapping[str, str] | None = None,
         continues: Sequence[str | Path] = (),
+        calibration: str | Path | None = None,
+        refer: bool = False,
     ) -> None:
-        """`metadata` is what a capture's would be; `continues` are the containers of a chain."""
+        """`metadata` is what a capture's would be; `continues` are the containers of a chain.
+
+        `calibration` is one that a profile needs; each segment holds its table, or does but
+        `refer` to it.
+        """
         sizes = (layers, kv_heads, capacity, head_dim)
         if min(sizes) < 1:
             raise UsageError("E101", "layers, kv_heads, head_dim and capacity are 1 or more")
@@ -61,6 +67,7 @@ class CacheWriter:
         self._bits = {role: np.empty(sizes, dtype.bits) for role in Role}
         self._positions: list[int] | None = None
         self._profiles, self._metadata = tuple(profiles), dict(metadata or {})
+        self._calibration, self._refer = calibration, refer
         self._chain, self._count = list(continues), 0
 
     def __len__(self) -> int:
@@ -114,6 +121,8 @@ class CacheWriter:
             target,
             profiles=self._profiles,
             continues=self._chain,
+            calibration=self._calibration,
+            refer=self._refer,
             threads=threads,
             force=force,
         )

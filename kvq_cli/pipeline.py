@@ -29,7 +29,7 @@ from kvq_cli.container.writer import Writer
 from kvq_cli.digest import text
 from kvq_cli.errors import ExpectationError, UsageError
 from kvq_cli.profile import Profile, load_budget
-from kvq_cli.steps import comparison, expect, measure, reports
+from kvq_cli.steps import calibrated_file, comparison, expect, measure, reports
 from kvq_cli.steps.audited import check_stored, read_all
 from kvq_cli.steps.books import read_codebooks
 from kvq_cli.steps.bound import calibrated
@@ -68,7 +68,7 @@ from kvq_cli.steps.restore import open_front, restore_by_index
 from kvq_cli.steps.sample import Sample, sampled
 from kvq_cli.steps.select import Selection
 from kvq_cli.steps.target import is_folder
-from kvq_cli.steps.transformed import Setting, make, write
+from kvq_cli.steps.transformed import Setting, make
 from kvq_cli.steps.verdict import Found, strictest
 from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import DType
@@ -76,7 +76,6 @@ from kvq_cli.words import DType
 ProfileSource: TypeAlias = str | Path | Profile
 
 __all__ = [
-    "calibrate_transform",
     "compress",
     "decompress",
     "inspect",
@@ -125,11 +124,11 @@ def compress(
     with opened as whole, ExitStack() as stack:
         chain = read_chain(continues)
         capture = segment_of(whole, chain, full=full)
-        terms = (profiles, codebooks, calibration, threads, progress)
+        terms = (profiles, codebooks, calibration, queries, threads, progress)
         plan = _planned(capture, *terms, level, alignment, chain)
         plan = referring(plan) if refer else plan
         plan = kept_to_budget(plan, queries, threads, progress)
-        if queries is not None and plan.quality is None:
+        if queries is not None and plan.quality is None and plan.manifest.probe == "none":
             raise UsageError("E101", "--queries: no profile has a budget to measure for")
         output = stack.enter_context(open_output(out, force=force, inputs=inputs))
         tally = reports.Tally()
@@ -301,7 +300,7 @@ def stats(
             whole = stack.enter_context(capture_input(path, layout, meta, widen=widen))
             capture, asked, told = stack.enter_context(sampled(whole, part, queries))
             fd = stack.enter_context(spool())
-            plan = _planned(capture, profiles, codebooks, calibration, threads, progress)
+            plan = _planned(capture, profiles, codebooks, calibration, asked, threads, progress)
             plan = kept_to_budget(plan, asked, threads, progress)
             tally = reports.Tally()
             write_container(plan, Output(fd, "spool", seekable=True).write, threads, tally=tally)
@@ -375,7 +374,7 @@ def calibrate_transform(
         for each in captures:
             each.capture.source.check_unchanged()
         with open_output(out, force=force, inputs=inputs) as output:
-            return replace(write(output, made, captures, setting), path=str(target))
+            return replace(calibrated_file.write(output, made, captures, setting), path=str(target))
 
 
 def _its_capture(stack: ExitStack, path: str | Path | None, reader: Reader) -> Capture | None:
@@ -390,6 +389,7 @@ def _planned(
     profiles: Sequence[ProfileSource],
     codebooks: Sequence[str | Path],
     calibration: str | Path | None,
+    queries: QuerySource,
     threads: int,
     progress: Progress,
     level: int | None = None,
@@ -398,11 +398,11 @@ def _planned(
 ) -> Plan:
     """What profiles make of a capture, on target, their budgets not yet looked at."""
     choices = choose_profiles(profiles, shapes_of(capture))
-    choices, found = calibrated(capture, choices, calibration)
+    choices, found = calibrated(capture, choices, calibration, threads, progress)
     storage = storage_of(choices, level, alignment)
     tables = {**read_codebooks(codebooks), **found.tables}
 
     def plan_of(chosen: Sequence[Choice]) -> Plan:
         return make_plan(capture, tuple(chosen), storage, tables, found, chain)
 
-    return on_target(plan_of, choices, threads, progress)
+    return on_target(plan_of, choices, queries, threads, progress)

@@ -7,7 +7,7 @@
     @record(kw_only=True)    as for a dataclass
 
 A dataclass compiles up to nine methods of its own. There are a hundred classes, and together
-they took a quarter of a command's start (docs/decisions/0018-records.md). A record compiles its
+they took a quarter of a command's start (docs/adr/0018-records.md). A record compiles its
 `__init__` alone; what else it does is the same for all, and stands here once.
 """
 

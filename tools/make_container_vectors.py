@@ -40,6 +40,7 @@ from kvq_cli.contract.words import (  # noqa: E402
     KvRopeState,
 )
 from kvq_cli.pipeline import compress, decompress  # noqa: E402
+from support.bases import of_layers, tables_of  # noqa: E402
 from support.recipes import capture_files  # noqa: E402
 from support.surgery import operate  # noqa: E402
 
@@ -100,6 +101,29 @@ def folder(shape: list[int], dtype: str, layers: list[int]) -> dict[str, Any]:
         for layer, name in names.items()
     }
     return {"files": {"config.json": {"text": "{}"}, **files}}
+
+
+def calibrated(**more: Any) -> dict[str, Any]:
+    """Keys with positions, in pages of two layers and of one, by a calibration of both."""
+    codec = {"name": "transform", "step": 16384}
+    with tempfile.TemporaryDirectory() as place:
+        made = of_layers(3, 2, 4, each=2, pairs=2, coarse=2)
+        calibration = made.write(Path(place) / "calibration").read_bytes()
+    return {
+        "capture": {
+            "tensors": [tensor("key", [3, 2, 14, 4]), tensor("value", [3, 2, 14, 4])],
+            "metadata": {"rope_state": "post"},
+        },
+        "calibration": base64.b64encode(calibration).decode(),
+        "profile": profile(
+            "transform",
+            {"codec": codec},
+            page_tokens=8,
+            protected={"first_tokens": 1},
+            storage=PLAIN,
+        ),
+        **more,
+    }
 
 
 FACTS = {"attention_kind": "gqa", "query_heads": "6", "rope_state": "post"}
@@ -295,6 +319,8 @@ RECIPES: dict[str, dict[str, Any]] = {
             protected={"layers": [[3, 4]], "heads": [[1, 2]]},
         ),
     },
+    "transform": calibrated(what="transform, with its calibration's table; the first token raw"),
+    "transform-referred": calibrated(what="transform, whose table lies elsewhere", refer=True),
     "all-layers": {
         "what": "both roles and all layers in one tensor, with members that LMCache adds",
         "capture": {
@@ -323,10 +349,16 @@ def vector(name: str) -> dict[str, Any]:
             (source / one).write_bytes(data)
         chosen = Path(place) / "profile.json"
         chosen.write_text(json.dumps(recipe["profile"]))
-        report = compress(source, packed, profiles=[chosen], threads=1, **recipe.get("told", {}))
-        decompress(packed, back, threads=1)
+        told, given = recipe.get("told", {}), {}
+        if "calibration" in recipe:
+            given["calibration"] = Path(place) / "calibration"
+            given["calibration"].write_bytes(base64.b64decode(recipe["calibration"]))
+        refer = recipe.get("refer", False)
+        terms = {**told, **given, "refer": refer, "threads": 1}
+        report = compress(source, packed, profiles=[chosen], **terms)
+        decompress(packed, back, threads=1, **(given if refer else {}))
         data, restored = packed.read_bytes(), {one: (back / one).read_bytes() for one in capture}
-    container = read(data)
+    container = read(data, tables_of(recipe))
     if container.files() != restored:
         raise SystemExit(f"{name}: the two readers disagree")
     tensors = {name: text(bits) for name, bits in container.named().items()}
@@ -364,7 +396,7 @@ def differs(path: Path, made: dict[str, Any]) -> bool:
         return True
     held = json.loads(path.read_text())
     files = [base64.b64decode(vector["container"]) for vector in (held, made)]
-    writer = read(files[0]).header.storage["writer"]
+    writer = read(files[0], tables_of(held)).header.storage["writer"]
     renamed = operate(files[1], [{"set": "/header/storage/writer", "to": writer}])
     if made["exact"] and renamed != files[0]:
         return True

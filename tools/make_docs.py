@@ -45,6 +45,7 @@ from kvq_cli.numerics.scratch import Tables
 from kvq_cli.pipeline import compress, stats
 from kvq_cli.profile import Profile, Rule, builtin_names, load_profile
 from kvq_cli.profile.compat import fib_quant
+from kvq_cli.steps.bound import needs_transform
 
 ROOT: Final = Path(__file__).parents[1]
 SAMPLES: Final = ROOT / "sample_data"
@@ -88,8 +89,11 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def measured(profile: Profile) -> list[str]:
     """Ratio, bits per element, relative MSE of keys and values and what it does to attention.
 
-    All from a real container, with the model's own queries.
+    All from a real container, with the model's own queries. What a codec or profile makes with a
+    calibration depends on that.
     """
+    if needs_transform(profile):
+        return ["by its calibration", "", "", "", ""]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "sample.kvq"
         compress(CAPTURE, target, profiles=[profile])

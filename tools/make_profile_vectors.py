@@ -87,6 +87,7 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
             "budget": None,
             "fixed_rate": None,
             "calibration_digest": None,
+            "target": None,
             "storage": None,
         },
     ),
@@ -155,6 +156,33 @@ VALID: dict[str, tuple[str, dict[str, Any]]] = {
     "page-layers-of-one": (
         "one layer is the default, and not written out: the digest is that of catch-all",
         document(page_layers=1),
+    ),
+    "transform": (
+        "the codec transform, whose step is its own; of its calibration nothing is known",
+        document(rules=[{"codec": {"name": "transform", "step": 3000}}]),
+    ),
+    "target-of-bits": (
+        "a step for so many bits an element, in a rule and a rung; a calibration is named",
+        document(
+            rules=[{"role": "key", "codec": "transform"}],
+            budget={"max_attention_tv": 0.5, "ladder": [{"codec": {"name": "transform"}}]},
+            target={"bits": 2},
+            calibration_digest=DIGEST,
+        ),
+    ),
+    "target-of-error": (
+        "a step for an error; what is null is not there",
+        document(
+            rules=[{"codec": {"name": "transform", "turned": False}}],
+            target={"relative_mse": 0.015625, "bits": None},
+        ),
+    ),
+    "target-of-attention": (
+        "a step for attention",
+        document(
+            rules=[{"codec": "transform"}],
+            target={"max_attention_tv": 0.125},
+        ),
     ),
     "example": (
         "the example of formats/profile.md",
@@ -289,6 +317,15 @@ PUT: list[tuple[str, Any, str, str | None]] = [
     ("/calibration_digest", DIGEST.upper(), "E401", None),
     ("/calibration_digest", DIGEST + "0", "E401", None),
     ("/calibration_digest", DIGEST + "\n", "E401", None),
+    ("/target", 2, "E401", None),
+    ("/target", {}, "E401", None),
+    ("/target", {"bits": None}, "E401", None),
+    ("/target", {"bits": 2, "relative_mse": 0.1}, "E401", None),
+    ("/target", {"bits": 0}, "E401", "/target/bits"),
+    ("/target", {"bits": 64.5}, "E401", "/target/bits"),
+    ("/target", {"bits": "2"}, "E401", "/target/bits"),
+    ("/target", {"bits": 2, "ratio": 8}, "E401", "/target/ratio"),
+    ("/rules/0/codec", {"name": "transform", "step": 0}, "E401", "/rules/0/codec/step"),
     ("/storage", "zstd", "E401", None),
     ("/storage/threads", 2, "E401", None),
     ("/storage/entropy", "lz4", "E401", None),
@@ -312,6 +349,9 @@ BEYOND: list[tuple[str, Any, str, str | None]] = [
     ("/rules/0/tokens", [[0, 4], [-2, -3]], "E401", "/rules/0/tokens/1"),
     ("/protected/layers", [[1, 1]], "E401", "/protected/layers/0"),
     ("/storage/alignment", 64.0, "E401", None),
+    ("/target", {"bits": 2}, "E401", None),
+    ("/rules/0/codec", "transform", "E401", "/rules"),
+    ("/rules/0/codec", {"name": "transform", "basis": DIGEST}, "E401", "/rules/0/codec"),
 ]
 
 REMOVED = [("/schema", ""), ("/name", ""), ("/rules", ""), ("/rules/1/codec", "/rules/1")]

@@ -13,6 +13,7 @@ import argparse
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from codec_vectors.recipe import Case, Group, PackedPlanes, painted
 
 from kvq_cli.codecs import Codec, NonFinite, page_of
 from kvq_cli.codecs.registry import codec_from_json, names, newest
+from kvq_cli.codecs.transform import FORWARD, forward_name
 from kvq_cli.errors import KvqError
 from kvq_cli.numerics.scratch import Scratch, Tables
 from kvq_cli.page import Page, PageSpec
 from kvq_cli.planes import pack, table_spec, unpack
+from kvq_cli.words import Place
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "formats" / "vectors" / "codecs"
@@ -52,7 +55,8 @@ def encoded(codec: Codec, page: Page, tables: Tables) -> PackedPlanes:
 
 
 def case_json(codec: Codec, group: Group, case: Case, tables: Tables) -> dict[str, Any]:
-    spec = group.spec
+    spec = group.spec if case.place is None else replace(group.spec, place=case.place)
+    told = {} if case.place is None else {"place": place_json(case.place)}
     source = group.cases[0].page if case.page is None else case.page
     bits = painted(spec) if isinstance(source, dict) else source
     if bits is None:
@@ -61,15 +65,22 @@ def case_json(codec: Codec, group: Group, case: Case, tables: Tables) -> dict[st
     try:
         planes = encoded(codec, Page(spec, np.ascontiguousarray(bits)), tables)
     except NonFinite as refusal:
-        return {"page": shown, "error": refusal.error_id, "first": list(refusal.first)}
+        return {**told, "page": shown, "error": refusal.error_id, "first": list(refusal.first)}
     except KvqError as refusal:
-        return {"page": shown, "error": refusal.error_id}
+        if case.change is None or case.place is None:
+            return {**told, "page": shown, "error": refusal.error_id}
+        planes = encoded(codec, Page(group.spec, bits), tables)  # refused at that place alone
     if case.change is not None:
         planes = case.change(planes)
     result = restored(codec, planes, spec, case, tables)
     both_ways = case.change is None and "error" not in result
     written = {name: plane.hex() for name, plane in planes.items()}
-    return {**({"page": shown} if both_ways else {}), "planes": written, **result}
+    return {**told, **({"page": shown} if both_ways else {}), "planes": written, **result}
+
+
+def place_json(place: Place) -> dict[str, Any]:
+    numbers = {"layer": place.layer, "layers": place.layers, "position": place.position}
+    return {"role": place.role.word, **numbers}
 
 
 def vectors(name: str) -> str:
@@ -78,6 +89,14 @@ def vectors(name: str) -> str:
     arrays = recipe.tables() if hasattr(recipe, "tables") else []
     stored = [{**table_spec(table).to_json(), "bytes": table.tobytes().hex()} for table in arrays]
     tables = {each["digest"]: table for each, table in zip(stored, arrays, strict=True)}
+    found = list(recipe.forward()) if hasattr(recipe, "forward") else []
+    forward = [
+        {key: part.tobytes().hex() if key in FORWARD else part for key, part in each.items()}
+        for each in found
+    ]
+    for each in found:
+        for part in FORWARD:
+            tables[forward_name(each["basis"], each["group"], part)] = each[part]
     number = 0
     groups, refused = [], []
     for group in recipe.groups():
@@ -93,6 +112,8 @@ def vectors(name: str) -> str:
             cases.append({"id": number, "flags": case.flags, **made})
         shape = {"heads": spec.heads, "tokens": spec.tokens, "channels": spec.channels}
         members = {**shape, "dtype": spec.dtype.value}
+        if spec.place is not None:
+            members["place"] = place_json(spec.place)
         groups.append({"params": group.params, "spec": members, "cases": cases})
     for params, pointer in recipe.REFUSED:
         number += 1
@@ -100,6 +121,7 @@ def vectors(name: str) -> str:
     head = {"schema": "codec-vector.schema.json", "codec": name, "revision": newest(name)}
     exact = getattr(recipe, "EXACT", "encode")
     held = {"tables": stored} if stored else {}
+    held |= {"forward": forward} if forward else {}
     return layout_text({**head, "exact": exact, "notes": recipe.NOTES, **held}, groups, refused)
 
 

@@ -21,6 +21,7 @@ from kvq_cli.contract.vector_profile import FibQuantProfileV1
 from kvq_cli.errors import CodecError, KvqError, ProfileError
 from kvq_cli.profile import (
     BOUNDS,
+    TARGETS,
     Calibration,
     Profile,
     cautions,
@@ -37,8 +38,8 @@ WORDS: Final = (
     "page_layers", "rules", "role", "layers", "heads", "tokens", "codec", "key", "value", *names(),
     "axis", "channel", "token", "group", "bits", "seed", "center", "protected", "first_tokens",
     "last_tokens", "fallback", "keep_raw", "fail_closed", "budget", *BOUNDS, "ladder",
-    "on_violation", "fixed_rate", "calibration_digest", "storage", "entropy", "zstd", "none",
-    "level", "alignment", "blake3:" + "0" * 64,
+    "on_violation", "fixed_rate", "calibration_digest", "target", *TARGETS, "step", "turned",
+    "storage", "entropy", "zstd", "none", "level", "alignment", "blake3:" + "0" * 64,
     "kvq_calibration_v1", "kv_heads", "bits_per_element", "profile", "head_dim", "rows",
     "mean_norm", "max_norm", "outlier_rows", "outlier_channels", "mean_energy",
     "schema_version", *OBJECTS, "attention_kind", "mha", "gqa", "mqa", "batch", "query_heads",

@@ -54,7 +54,7 @@ def inspect(
     files_from: options.FilesFrom = None,
     null: options.Nul = False,
 ) -> int:
-    """Say what files are: containers, captures or profiles. Page data is not read."""
+    """Say what files are: containers, captures, profiles, calibrations. Page data is not read."""
     from kvq_cli.steps import describe
 
     common = options.Common("inspect", json, ndjson, quiet, color=color, fail_fast=fail_fast)
@@ -69,9 +69,12 @@ def inspect(
             if report["kind"] == "container":
                 render.say(sum_line(report["content_root"], report["path"]))
             return
-        {"container": _container, "capture": _capture, "profile": _profile, "guess": _guess}.get(
-            report["kind"], _profile
-        )(report, common)
+        {
+            "container": _container,
+            "capture": _capture,
+            "guess": _guess,
+            "transform": _transform,
+        }.get(report["kind"], _profile)(report, common)
 
     def story(name: str) -> Any:
         if guess:
@@ -104,8 +107,12 @@ def _container(report: Mapping[str, Any], common: options.Common) -> None:
     for key, text in report["identity"].items():
         render.say(f"  {key:12} {text}")
     _parts(report["parts"])
+    if report["calibration_digest"]:
+        render.say(f"  calibration  {report['calibration_digest']}")
+    elsewhere = report["storage"].get("referenced", [])
     for each in report["tables"]:
-        render.say(f"  table        {each['dtype']} {each['shape']} {each['digest']}")
+        where = ", in the calibration" if each["digest"] in elsewhere else ""
+        render.say(f"  table        {each['dtype']} {each['shape']} {each['digest']}{where}")
     for reason, count in report["raw_reasons"].items():
         render.say(f"  raw pages    {count} {reason}")
     _tensors(report, common)
@@ -143,6 +150,21 @@ def _capture(report: Mapping[str, Any], common: options.Common) -> None:
     for note in report["notes"]:
         render.say(f"  note           {note}")
     _tensors(report, common)
+
+
+def _transform(report: Mapping[str, Any], common: options.Common) -> None:
+    del common
+    groups, told = report["groups"], report["metadata"]
+    layers = max((each["layers"] for each in groups), default=0)
+    render.say(
+        f"{report['path']}: {report['format']}, {render.size(report['file_bytes'])}, "
+        f"{len(groups)} groups of at most {layers} layers"
+    )
+    render.say(f"  {'digest':12} {report['digest']}")
+    render.say(f"  {'basis':12} {report['basis_digest']}, {render.size(report['basis_bytes'])}")
+    for key in ("model", "architecture", "rope_state", "tokens", "weights"):
+        if key in told:
+            render.say(f"  {key:12} {told[key]}")
 
 
 def _profile(report: Mapping[str, Any], common: options.Common) -> None:

@@ -121,9 +121,9 @@ def stats(
             "--profile": profile,
             "--against": against,
             "--codebook": codebook,
-            "--calibration": calibration,
             "--html": html,
         }
+        terms |= {"calibration": calibration}
         suggesting.check_options(given, csv=csv)
         return suggesting.suggestions(names, budget, sample, terms, common)
     if budget:

@@ -16,12 +16,18 @@ Examples:
   kvq calibrate texts/*.safetensors -o model.kvqcal
   kvq calibrate a.safetensors b.safetensors --layers 5 -o model.kvqcal
   kvq calibrate a.safetensors --queries a.query.safetensors -o model.kvqcal"""
+ABOUT = (
+    "Captures should be of many texts, unlike each other and what will be compressed, each with "
+    "its queries, or NAME.query.safetensors beside it."
+)
 AUTO = "auto"
 WEIGHTS = ("queries", "self", "variance")
 
 
 def calibrate(
-    inputs: options.Inputs = None,
+    inputs: Annotated[
+        list[str] | None, typer.Argument(help="Captures of one model.", show_default=False)
+    ] = None,
     output: Annotated[
         str | None, typer.Option("-o", "--output", help="Output file; - is standard output.")
     ] = None,
@@ -53,10 +59,7 @@ def calibrate(
     files_from: options.FilesFrom = None,
     null: options.Nul = False,
 ) -> int:
-    """Learn transforms from captures of one model, for profiles that use the codec transform.
-
-    Captures should be of many texts, unlike each other and unlike what will be compressed; each
-    with queries of its own, or beside it in NAME.query.safetensors."""
+    """Learn transforms from captures of one model, for profiles that use the codec transform."""
     from kvq_cli import pipeline
     from kvq_cli.steps.transformed import Setting
 
@@ -88,7 +91,7 @@ def calibrate(
     return each_input([target], story, common, human=_human, data_on_stdout=target == "-")
 
 
-calibrate.__doc__ = f"{calibrate.__doc__}\n\n{EXAMPLES}"
+calibrate.__doc__ = f"{calibrate.__doc__}\n\n{ABOUT}\n\n{EXAMPLES}"
 
 
 def _weights(text: str | None) -> str | None:

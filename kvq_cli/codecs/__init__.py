@@ -71,6 +71,13 @@ class NonFinite(CodecError):  # noqa: N818 - the word that specs and reasons use
         )
 
 
+class Larger(CodecError):  # noqa: N818 - the word that specs and reasons use
+    """A page that would take more bytes than it did."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__("E501", f"{codec}: a page that would be larger than it was")
+
+
 def refuse_non_finite(codec: str, page: Page, peaks: NDArray[Any], dtype: DType) -> None:
     """NonFinite unless all of these extremes, bits of `dtype` (see numerics.rows), are finite."""
     if not rows.all_finite(peaks, dtype):

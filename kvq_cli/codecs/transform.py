@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from dataclasses import field
 from functools import lru_cache
+from threading import Lock
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.codecs import Codec, refuse_non_finite
+from kvq_cli.codecs import Codec, Larger, refuse_non_finite
 from kvq_cli.codecs.basis import Basis, Group, Turn
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rans, rows
@@ -75,7 +76,7 @@ class Transform(Codec):
         return (TableSpec("|u1", (self.size,), self.basis),)
 
     def layout(self, spec: PageSpec) -> Layout:
-        lanes = lanes_for(spec.tokens)
+        lanes = lanes_for(spec.tokens, spec.heads * spec.channels)
         return (
             Plane("classes", "|u1", (spec.heads * spec.channels,), "C", open=True),
             Plane("states", "<u4", (lanes,), "S"),
@@ -90,10 +91,9 @@ class Transform(Codec):
 
     def encode(self, page: Page, scratch: Scratch) -> Planes:
         require_subnormals()
-        self.check_spec(page.spec)
+        number, group, turn = self._group(page.spec, scratch)
         peaks = rows.peaks(page.bits, page.spec.dtype, TOKENS, scratch)
         refuse_non_finite(self.name, page, peaks, page.spec.dtype)
-        number, group, turn = self._group(page.spec, scratch)
         forward = _forward(self, number, scratch)
         quantised = scratch.take("transform.q", (group.rank, page.spec.tokens), np.int32)
         factor = forward.unit * (STEP / (self.step or 1))
@@ -118,8 +118,11 @@ class Transform(Codec):
 
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         require_subnormals()
-        self.check_spec(spec)
-        _, group, turn = self._group(spec, scratch)
+        self.check(planes, spec)
+        try:
+            _, group, turn = self._group(spec, scratch)
+        except CodecError as refusal:
+            raise CodecError("E502", str(refusal)) from refusal
         classes = planes["classes"]
         if len(classes) > group.rank:
             raise CodecError("E502", f"transform: {len(classes)} components of {group.rank}")
@@ -139,6 +142,7 @@ class Transform(Codec):
 
     def _group(self, spec: PageSpec, scratch: Scratch) -> tuple[int, Group, Turn | None]:
         """The group of a page, its number, and the positions that its keys have."""
+        self.check_spec(spec)
         basis, place = basis_of(str(self.basis), scratch), spec.place
         assert place is not None
         number = basis.number(place.role, place.layer, place.layers)
@@ -157,7 +161,8 @@ class Transform(Codec):
 class _Forward:
     """How an encoder gets from a group's dimensions to components."""
 
-    matrix: NDArray[np.float64]  # (dimensions, rank), integers
+    whole: NDArray[np.int16]  # (dimensions, rank)
+    matrix: NDArray[np.float64]  # the same
     scale: NDArray[np.float32]  # of each dimension, before it is rounded to an integer
     unit: NDArray[np.float64]  # (rank, 1)
 
@@ -169,11 +174,12 @@ def forward_name(basis: str, number: int, part: str) -> str:
 
 def _forward(codec: Transform, number: int, scratch: Scratch) -> _Forward:
     names = [forward_name(str(codec.basis), number, part) for part in FORWARD]
+    matrix, inward, outward = (scratch.tables[name] for name in names)
     found = _HELD_FORWARD.get(names[0])
-    if found is None:
-        matrix, inward, outward = (scratch.tables[name] for name in names)
+    # The digest is the basis's: another encoder may have other matrices for it.
+    if found is None or found.whole is not matrix:
         unit = np.ldexp(1.0, -outward.astype(np.int32))[:, None]
-        found = _Forward(matrix.astype(np.float64), _power(inward), unit)
+        found = _Forward(matrix, matrix.astype(np.float64), _power(inward), unit)
         _keep(_HELD_FORWARD, names[0], found)
     return found
 
@@ -183,10 +189,14 @@ _HELD_FORWARD: dict[str, _Forward] = {}
 _HELD_BASIS: dict[str, Basis] = {}
 
 
+_LOCK: Final = Lock()
+
+
 def _keep(held: dict[str, Any], name: str, value: Any) -> None:
-    while len(held) >= KEPT:
-        held.pop(next(iter(held)), None)
-    held[name] = value
+    with _LOCK:
+        while len(held) >= KEPT:
+            del held[next(iter(held))]
+        held[name] = value
 
 
 def basis_of(digest: str, scratch: Scratch) -> Basis:
@@ -236,12 +246,12 @@ def _dimensions(
     shape = (page.spec.heads, stop - start, page.spec.channels)
     wide = scratch.take("transform.wide", shape, np.float32)
     widen(page.bits[:, start:stop], page.spec.dtype, wide)
-    if turn is not None:
-        place = page.spec.place
-        assert place is not None
-        turn_rows(wide, turn, place.position + start, scratch, back=True)
     by_head = (page.spec.heads, 1, page.spec.channels)
     with np.errstate(over="ignore", invalid="ignore"):
+        if turn is not None:
+            place = page.spec.place
+            assert place is not None
+            turn_rows(wide, turn, place.position + start, scratch, back=True)
         np.subtract(wide, group.means.reshape(by_head), out=wide)
         np.multiply(wide, scale.reshape(by_head), out=wide)
         np.rint(wide, out=wide)
@@ -291,13 +301,14 @@ def _quantise(values: NDArray[np.float64], out: NDArray[np.int32], scratch: Scra
 
 
 def _coded(spec: PageSpec, quantised: NDArray[np.int32], scratch: Scratch) -> Planes:
+    lanes = lanes_for(spec.tokens, spec.heads * spec.channels)
     classes = choose(quantised, scratch)
     present = np.flatnonzero(classes)
     count = int(present[-1]) + 1 if len(present) else 0
     classes = classes[:count]
-    states, words = rans.encode(quantised[:count], classes, scratch)
+    states, words = rans.encode(quantised[:count], classes, lanes, scratch)
     if words.nbytes > spec.nbytes:
-        raise CodecError("E501", "transform: a page that would be larger than it was")
+        raise Larger("transform")
     return {"classes": classes, "states": states, "words": words}
 
 

@@ -21,6 +21,7 @@ from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.record import record
 
 MAX_LANES: Final = 512
+SYMBOLS: Final = 512  # of a lane, zeros and all, that are worth one of its own
 LOW: Final = 1 << 16  # the least state, and the first one of an encoder
 
 Words = NDArray[np.uint64]
@@ -34,9 +35,9 @@ _LOW, _MASK, _DIGITS = _constant(LOW), _constant(WHOLE - 1), _constant(DIGITS)
 _DIVISION = _constant(DIVISION)
 
 
-def lanes_for(tokens: int) -> int:
-    """How many states a page of so many tokens has."""
-    return min(tokens, MAX_LANES)
+def lanes_for(tokens: int, dimensions: int) -> int:
+    """How many states a page has: a lane takes two bytes of its own, so few have many symbols."""
+    return max(1, min(tokens, MAX_LANES, tokens * dimensions // SYMBOLS))
 
 
 @record(eq=False)

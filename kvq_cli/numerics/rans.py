@@ -25,11 +25,11 @@ from kvq_cli.numerics.symbols import Head, Symbols
 
 
 def encode(
-    q: NDArray[np.int32], classes: NDArray[np.uint8], scratch: Scratch
+    q: NDArray[np.int32], classes: NDArray[np.uint8], lanes: int, scratch: Scratch
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     """States and words of coefficients (C, T); CodecError where one is 2**20 or more."""
-    symbols = Symbols.of(q, classes, scratch)
-    writer = Writer(symbols, scratch)
+    symbols = Symbols.of(q, classes, lanes, scratch)
+    writer = Writer(symbols, lanes, scratch)
     for start in reversed(range(0, len(symbols.places), writer.block)):
         writer.put(start)
     words = np.concatenate((writer.stream(), symbols.escapes.astype("<i4").view("<u2")))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.lanes import LOW, Row, lanes_for, rows_of
+from kvq_cli.numerics.lanes import LOW, MAX_LANES, Row, rows_of
 from kvq_cli.numerics.models import ESCAPE, Model, decoding, models, of_symbols, values_of
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.symbols import Head, fill_escapes
@@ -32,7 +32,8 @@ class Reader:
         tokens: int,
         scratch: Scratch,
     ) -> None:
-        if states.shape != (lanes_for(tokens),) or int(states.min()) < LOW:
+        fits = 1 <= len(states) <= min(tokens, MAX_LANES)
+        if not fits or int(states.min()) < LOW:
             raise CodecError("E502", "states are not those of an encoder")
         self._states = scratch.take("rans.states", states.shape, "<u8")
         np.copyto(self._states, states)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kvq_cli.numerics.lanes import Row, Words, lanes_for, rows_of
+from kvq_cli.numerics.lanes import Row, Words, rows_of
 from kvq_cli.numerics.models import WORD, encoding
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.numerics.symbols import Low, Symbols
@@ -29,9 +29,9 @@ _MOST: Final = 64  # components
 class Writer:
     """From the last component to the first; the stream is filled from its end."""
 
-    def __init__(self, symbols: Symbols, scratch: Scratch) -> None:
+    def __init__(self, symbols: Symbols, lanes: int, scratch: Scratch) -> None:
         components, tokens = symbols.places.shape
-        self.states = scratch.take("rans.states", (lanes_for(tokens),), "<u8")
+        self.states = scratch.take("rans.states", (lanes,), "<u8")
         symbols.head.join(symbols.digits, self.states)
         self.block = max(1, min(_LOOKED_UP // tokens, _MOST))
         self._symbols = symbols

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.lanes import lanes_for
 from kvq_cli.numerics.models import ESCAPE, LIMIT, WORD, by_class
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.record import record
@@ -82,7 +81,9 @@ class Symbols:
     digits: NDArray[np.int64]  # of the head
 
     @classmethod
-    def of(cls, q: NDArray[np.int32], classes: NDArray[np.uint8], scratch: Scratch) -> Symbols:
+    def of(
+        cls, q: NDArray[np.int32], classes: NDArray[np.uint8], lanes: int, scratch: Scratch
+    ) -> Symbols:
         """Of coefficients (C, T); CodecError where one is 2**20 or more."""
         if int(q.max(initial=0)) >= LIMIT or int(q.min(initial=0)) <= -LIMIT:
             raise CodecError("E501", f"a coefficient is out of range: {LIMIT} steps or more")
@@ -105,7 +106,7 @@ class Symbols:
         escapes = (places - largest)[beyond] if beyond.any() else places[:0, 0]
         np.copyto(places, 2 * largest + 1, where=beyond)
         head = Head.of(numbers)
-        digits = places[list(head.components), : lanes_for(q.shape[1])].astype(np.int64)
+        digits = places[list(head.components), :lanes].astype(np.int64)
         np.add(places, known.firsts[numbers][:, None], out=places)
         return cls(places, low, escapes, head, digits)
 

@@ -22,6 +22,7 @@ from kvq_cli.profile.caution import cautions
 from kvq_cli.profile.model import (
     BOUNDS,
     SCHEMA,
+    TARGETS,
     Budget,
     Entropy,
     Fallback,
@@ -38,6 +39,7 @@ from kvq_cli.profile.ranges import Range
 __all__ = [
     "BOUNDS",
     "SCHEMA",
+    "TARGETS",
     "Budget",
     "Calibration",
     "Entropy",

@@ -88,8 +88,10 @@ def _target(fields: Fields) -> Target | None:
 
 
 def _check_steps(fields: Fields, profile: Profile) -> None:
-    """A transform has a step of its own, or the profile a target to find it for."""
+    """A transform has a step of its own, or the profile a target to find it for; no fixed rate."""
     steps = [codec.step for codec in profile.codecs() if isinstance(codec, Transform)]
+    if profile.fixed_rate and steps:
+        fields.refuse("fixed_rate", "pages of the codec transform have no fixed size")
     if profile.target is None and None in steps:
         fields.refuse("rules", "the codec transform needs a step, or the profile a target")
     if profile.target is not None and None not in steps:

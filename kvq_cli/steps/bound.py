@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,19 @@ from kvq_cli.steps.calibrate import MEMBER, held_to_calibration
 from kvq_cli.steps.calibrated import Calibrated, Spans
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.kvqcal import Kvqcal, load_kvqcal
+from kvq_cli.steps.own_basis import own_calibration
+from kvq_cli.steps.work import Progress
 from kvq_cli.words import Role, TableSpec
+
+SELF: Final = "self"  # in place of a file: of the capture itself
 
 
 def calibrated(
-    capture: Capture, choices: tuple[Choice, ...], source: str | Path | None
+    capture: Capture,
+    choices: tuple[Choice, ...],
+    source: str | Path | None,
+    threads: int,
+    progress: Progress,
 ) -> tuple[tuple[Choice, ...], Calibrated]:
     """The profiles, bound; ProfileError where they name another calibration than `source`."""
     if not any(needs_transform(choice.profile) for choice in choices):
@@ -39,7 +47,8 @@ def calibrated(
     if source is None:
         found = "the codec transform needs a calibration; --calibration gives its file"
         raise ProfileError("E403", found)
-    loaded = load_kvqcal(source)
+    own = str(source) == SELF
+    loaded = own_calibration(capture, threads, progress) if own else load_kvqcal(source)
     for choice in choices:
         named = choice.profile.calibration_digest
         if needs_transform(choice.profile) and named not in (None, loaded.digest):
@@ -51,7 +60,15 @@ def calibrated(
     bound = tuple(_bound(choice, table, turned=turned) for choice in choices)
     tables = {table.digest: array, **_forward(table.digest, loaded)}
     groups = {role: _spans(loaded, role) for role in Role}
-    return bound, Calibrated(loaded.digest, tables, groups, table)
+    notes = (_cost(table.nbytes),) if own else ()
+    return bound, Calibrated(loaded.digest, tables, groups, table, notes, own=own)
+
+
+def _cost(nbytes: int) -> str:
+    return (
+        f"a basis of its own takes {nbytes} bytes before entropy coding, and differs between "
+        "machines: it is for long captures; kvq calibrate makes one for many"
+    )
 
 
 def needs_transform(profile: Profile) -> bool:

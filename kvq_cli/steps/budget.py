@@ -7,14 +7,16 @@ Spec: formats/profile.md, section "budget".
 A page that loses too much by itself is raised (max_relative_mse); then the pages of each head
 are raised until its attention is within bounds (settle). Layers that share pages are settled
 each by itself; a head of a page gets the largest of its levels, until all layers are content.
+So do all heads of a page that cannot be split.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,12 @@ from kvq_cli.profile import Fallback
 from kvq_cli.quality import EXACT
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
+from kvq_cli.steps.encode import Encoder
 from kvq_cli.steps.plan import PagePlan, Plan
 from kvq_cli.steps.probe import SELF, Probe, QuerySource, probe_of
 from kvq_cli.steps.settle import SLACK, Drifts, HeadSettler
 from kvq_cli.steps.trial import Levels, Trial, by_layer
+from kvq_cli.steps.unsplit import Unsplit
 from kvq_cli.steps.verdict import (
     METRIC,
     RELATIVE,
@@ -43,6 +47,8 @@ from kvq_cli.steps.verdict import (
 from kvq_cli.steps.whole import moved, whole_capture
 from kvq_cli.steps.work import Bench, Progress, in_order, silent, workers
 from kvq_cli.words import Role
+
+LOOKED_AT: Final = 8  # layers, or groups of them
 
 Place: TypeAlias = tuple[int, int]  # batch entry and layer
 Group: TypeAlias = tuple[Role, int, int]  # role, batch entry and first layer
@@ -73,25 +79,42 @@ def kept_to_budget(
     if not bounds:
         return plan
     with ExitStack() as stack:
-        probe, capture = None, plan.capture
-        if any(name in METRIC for name in bounds):
-            if plan.chain:
-                capture = whole_capture(plan, threads, stack)
-            holder = plan.capture.source
-            probe = stack.enter_context(probe_of(capture, queries, holder))
-            probe = probe or stack.enter_context(probe_of(capture, SELF))
-        keeper = _Keeper(plan, capture, bounds, probe)
+        keeper = _keeper(plan, bounds, queries, threads, stack)
         levels, plain, worst, raw = _all_settled(keeper, threads, progress)
     closed = any(budget.on_violation is Fallback.FAIL_CLOSED for budget in budgets)
     if raw and closed:
         raise ExpectationError("E806", f"{broken_line(plain, bounds)}; the profile fails closed")
-    manifest = replace(
-        plan.manifest,
-        probe=probe.kind if probe else "none",
-        queries_digest=probe.digest if probe else None,
-    )
     quality = quality_bytes(bounds, worst)
-    return replace(plan, manifest=manifest, levels=levels, quality=quality)
+    return replace(keeper.asked(), levels=levels, quality=quality)
+
+
+def worst_unraised(plan: Plan, name: str, queries: QuerySource, threads: int) -> tuple[float, Plan]:
+    """What a bound would be held against if no page were raised; the plan that says by whom.
+
+    Where there are many layers, some are looked at.
+    """
+    with ExitStack() as stack:
+        # A bound that everything keeps.
+        keeper = _keeper(plan, {name: sys.float_info.max}, queries, threads, stack)
+        pool = stack.enter_context(workers(threads))
+        worst: Found = {}
+        chosen = keeper.sharing[:: -(-len(keeper.sharing) // LOOKED_AT)]
+        for settled in in_order(pool, keeper.settle, chosen):
+            worst = nearest(worst, settled.plain)
+        return (worst[name].value if name in worst else 0.0), keeper.asked()
+
+
+def _keeper(
+    plan: Plan, bounds: Bounds, queries: QuerySource, threads: int, stack: ExitStack
+) -> _Keeper:
+    probe, capture = None, plan.capture
+    if any(name in METRIC for name in bounds):
+        if plan.chain:
+            capture = whole_capture(plan, threads, stack)
+        holder = plan.capture.source
+        probe = stack.enter_context(probe_of(capture, queries, holder))
+        probe = probe or stack.enter_context(probe_of(capture, SELF))
+    return _Keeper(plan, capture, bounds, probe)
 
 
 def _all_settled(
@@ -120,7 +143,7 @@ class _Keeper:
         """`capture` is the plan's, or the whole cache that it ends."""
         self._plan, self._capture, self._bounds, self._probe = plan, capture, bounds, probe
         self._layers = {layer.layer: layer for layer in capture.layers}
-        self._bench = Bench(tables=plan.tables)
+        self._bench, self._encoder = Bench(tables=plan.tables), Encoder(plan)
         self._first = {
             (role, layer): first
             for role, groups in plan.groups.items()
@@ -133,23 +156,31 @@ class _Keeper:
         self.pages = by_layer(planned)
         self.sharing = self._sharing()
 
+    def asked(self) -> Plan:
+        """The plan, which says by whose queries it was judged."""
+        probe, manifest = self._probe, self._plan.manifest
+        kind, digest = (probe.kind, probe.digest) if probe else ("none", None)
+        return replace(self._plan, manifest=replace(manifest, probe=kind, queries_digest=digest))
+
     def nbytes(self, places: Sequence[Place]) -> int:
         rows = (pages for place in places for pages in self.pages[place].values())
         return sum(page.nbytes for pages in rows for page in pages)
 
     def settle(self, places: Sequence[Place]) -> Settled:
         """Layers that share pages: a head of a page gets one level in all of them."""
+        unsplit = Unsplit(self._encoder)
         levels = {
             group: np.zeros((len(pages), self._layers[place[1]].heads), np.int64)
             for place in places
             for group, pages in self._groups(place).items()
         }
-        seen = {place: self._alone(place, levels) for place in places}
+        pages = {group: each for place in places for group, each in self._groups(place).items()}
+        seen = {place: self._alone(place, levels, unsplit) for place in places}
         plain: Found = {}
         for each in seen.values():
             plain = nearest(plain, each.plain)
-        while behind := _raised(levels, seen):
-            seen |= {place: self._alone(place, levels) for place in behind}
+        while behind := _raised(levels, seen, pages):
+            seen |= {place: self._alone(place, levels, unsplit) for place in behind}
         worst: Found = {}
         for each in seen.values():
             worst = nearest(worst, each.worst)
@@ -172,14 +203,17 @@ class _Keeper:
         pages = self.pages[place]
         return {(role, batch, self._first[role, layer]): each for role, each in pages.items()}
 
-    def _alone(self, place: Place, given: Mapping[Group, NDArray[np.int64]]) -> Settled:
+    def _alone(
+        self, place: Place, given: Mapping[Group, NDArray[np.int64]], unsplit: Unsplit
+    ) -> Settled:
         """One layer, from the levels of its groups on."""
         batch, layer = place[0], self._layers[place[1]]
         pages, rope = self.pages[place], None
         if self._probe is not None and (turned := self._probe.rope(layer)) is not None:
             rope = turned, self._probe.first(layer)
         ladders = {role: self._plan.profiles[role].ladder(role) for role in pages}
-        trial = Trial(self._capture, (batch, layer), pages, ladders, self._bench.scratch, rope)
+        here = (batch, layer)
+        trial = Trial(self._capture, here, pages, ladders, self._bench.scratch, rope, unsplit)
         groups = self._groups(place)
         levels = {group[0]: given[group].copy() for group in groups}
         plain, worst = self._pages_within(trial, layer.layer, levels)
@@ -222,11 +256,23 @@ class _Keeper:
         return plain, worst
 
 
-def _raised(levels: dict[Group, NDArray[np.int64]], seen: Mapping[Place, Settled]) -> list[Place]:
-    """Raises levels to the largest of any layer, in place; the layers that had less."""
+def _raised(
+    levels: dict[Group, NDArray[np.int64]],
+    seen: Mapping[Place, Settled],
+    pages: Mapping[Group, Sequence[PagePlan]],
+) -> list[Place]:
+    """Raises levels to the largest of any layer, in place; the layers that had less.
+
+    Heads that come back together only have the largest of any of them.
+    """
     for each in seen.values():
         for group, found in each.levels.items():
             np.maximum(levels[group], found, out=levels[group])
+    for group, planned in pages.items():
+        for at, page in enumerate(planned):
+            if page.together():
+                heads = list(page.heads)
+                levels[group][at, heads] = levels[group][at, heads].max()
     return [
         place
         for place, each in seen.items()

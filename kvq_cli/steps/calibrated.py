@@ -21,6 +21,8 @@ class Calibrated:
     tables: Tables = field(default_factory=dict)
     groups: Mapping[Role, Spans] | None = None  # of layers that are transformed together
     table: TableSpec | None = None  # that a container holds, or refers to
+    notes: tuple[str, ...] = ()
+    own: bool = False  # made of the capture itself: nobody else has it
 
 
 UNCALIBRATED: Final = Calibrated()

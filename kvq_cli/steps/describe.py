@@ -15,13 +15,15 @@ from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.preamble import MAGIC
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
-from kvq_cli.digest import text
+from kvq_cli.digest import plain, text
 from kvq_cli.errors import CaptureError, FileError, UsageError, reason
 from kvq_cli.record import record
 
 PEEK: Final = 64
 INDEX: Final = ".index.json"  # that of the shards of a capture
 WHITE: Final = b" \t\r\n"
+MARK: Final = b'"schema":"kvq_transform_v1"'  # as a calibration's metadata has it
+METADATA_ROOM: Final = 1 << 20
 
 
 @record
@@ -37,7 +39,7 @@ class InspectReport:
 
 
 def kind_of(path: Path) -> str:
-    """container, profile or capture; a capture where nothing else fits."""
+    """container, profile, transform or capture; a capture where nothing else fits."""
     if path == Path("-"):
         return "container"
     if path.is_dir() or path.name.endswith(INDEX):
@@ -54,7 +56,15 @@ def kind_of(path: Path) -> str:
     # A safetensors file begins with a length, which may look like white space and a brace; its
     # upper bytes are zero, which JSON text never holds.
     text = start.lstrip(WHITE)[:1] == b"{" and b"\0" not in start[:8]
-    return "profile" if text else "capture"
+    if text:
+        return "profile"
+    return "transform" if MARK in _header_start(path) else "capture"
+
+
+def _header_start(path: Path) -> bytes:
+    """So much of a safetensors file's header that its metadata, which comes first, is in it."""
+    with path.open("rb") as file:
+        return file.read(METADATA_ROOM)
 
 
 def inspect(
@@ -72,6 +82,8 @@ def inspect(
         raise UsageError("E101", f"--layout and --meta are for captures, {path} is a {kind}")
     if kind == "container":
         found = _container(path, pages=pages, tensors=tensors)
+    elif kind == "transform":
+        found = _transform(path)
     elif kind == "profile":
         return _layout_map(path) or describe_profile(path)
     else:
@@ -100,6 +112,7 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
             "identity": manifest.identity,
             "token_offset": manifest.token_offset,
             "continues": manifest.continues,
+            "calibration_digest": manifest.calibration_digest,
             "partial": _partial(reader),
             "parts": [part.to_json() for part in manifest.parts],
             "profiles": list(manifest.profiles),
@@ -114,6 +127,31 @@ def _container(path: Path, *, pages: bool, tensors: bool) -> dict[str, Any]:
                 else {}
             ),
         }
+
+
+def _transform(path: Path) -> dict[str, Any]:
+    """What a calibration of the codec transform is for."""
+    from kvq_cli.steps.kvqcal import SCHEMA, load_kvqcal
+
+    found = load_kvqcal(path)
+    return {
+        "format": SCHEMA,
+        "digest": found.digest,
+        "file_bytes": path.stat().st_size,
+        "basis_digest": text(plain(found.table)),
+        "basis_bytes": len(found.table),
+        "metadata": {key: each for key, each in found.metadata.items() if key != "schema"},
+        "groups": [
+            {
+                "role": each.role.word,
+                "first_layer": each.first,
+                "layers": each.layers,
+                "dimensions": each.dimensions,
+                "rank": each.rank,
+            }
+            for each in found.basis.groups
+        ],
+    }
 
 
 def _partial(reader: Reader) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """encode: a page of the capture becomes coded pages of the container.
 
 Usually one becomes one. A page that its codec cannot hold becomes one page a head: heads
-whose elements are all finite are encoded, the others stay raw and say why.
+whose elements are all finite are encoded, the others stay raw and say why. Where the codec
+needs all heads of a page, all of it stays raw.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from kvq_cli.capture.header import shown
 from kvq_cli.capture.slab import Block, read_blocks
-from kvq_cli.codecs import Codec, NonFinite, page_of
+from kvq_cli.codecs import Codec, Larger, NonFinite, page_of
 from kvq_cli.container import chunk
 from kvq_cli.container.coded import Coded, code
 from kvq_cli.container.interleave import apart, width
@@ -24,7 +25,7 @@ from kvq_cli.container.records import PageRecord, pack_piece_record, pack_source
 from kvq_cli.digest import plain
 from kvq_cli.errors import CodecError
 from kvq_cli.page import Page
-from kvq_cli.planes import pack, packed_sizes, raw_bytes
+from kvq_cli.planes import Layout, cuts_heads, pack, packed_sizes, raw_bytes
 from kvq_cli.profile import Fallback
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
@@ -32,7 +33,7 @@ from kvq_cli.steps.layered import page_blocks
 from kvq_cli.steps.places import placed
 from kvq_cli.steps.plan import PagePlan, Plan, stored_by
 from kvq_cli.steps.work import Bench, in_batches
-from kvq_cli.words import Reason
+from kvq_cli.words import PageSpec, Reason
 
 BATCH: Final = 1 << 22  # source bytes in one job; smaller jobs cost more than they do
 
@@ -101,9 +102,15 @@ class Encoder:
         page = self._placed(planned, codec)
         try:
             return [self._encoded(page, planned.record, codec, reason)]
+        except Larger:
+            return [self._encoded(page, planned.record, RAW, Reason.LARGER)]
         except CodecError as refusal:
             if planned.profile.fallback is Fallback.FAIL_CLOSED:
                 raise _named(refusal, planned) from refusal
+            if not cuts_heads(codec.layout(page.spec)):
+                non_finite = isinstance(refusal, NonFinite)
+                reason = Reason.NON_FINITE if non_finite else Reason.UNSUPPORTED
+                return [self._encoded(page, planned.record, RAW, reason)]
             return [self._single(page, at, planned, refusal) for at in range(len(planned.heads))]
 
     def tried(self, planned: PagePlan, *, decoded: bool) -> tuple[int, tuple[Page, Page] | None]:
@@ -112,12 +119,22 @@ class Encoder:
         packed = sum(each.coded.packed for each in pages)
         if not decoded or any(self._codecs[RAW] == each.record.codec for each in pages):
             return packed, None
-        before = self._placed(planned, planned.codec)
-        planes = planned.codec.encode(before, self._bench.scratch)
-        planes = {name: plane.copy() for name, plane in planes.items()}
+        return packed, self.returned(planned, planned.codec)
+
+    def returned(self, planned: PagePlan, codec: Codec) -> tuple[Page, Page]:
+        """A page before and after a codec: the same where that cannot hold it; both in scratch."""
+        before = self._placed(planned, codec)
+        try:
+            planes = codec.encode(before, self._bench.scratch)
+        except CodecError:
+            return before, before
+        layout = codec.layout(before.spec)
+        if _grown(layout, pack(layout, planes), before.spec):
+            return before, before
         after = page_of(before.spec)
-        planned.codec.decode(planes, before.spec, after, self._bench.scratch)
-        return packed, (before, after)
+        copied = {name: plane.copy() for name, plane in planes.items()}
+        codec.decode(copied, before.spec, after, self._bench.scratch)
+        return before, after
 
     def _placed(self, planned: PagePlan, codec: Codec) -> Page:
         """A page as its codec wants to have it."""
@@ -174,8 +191,7 @@ class Encoder:
     def _encoded(self, page: Page, record: PageRecord, codec: Codec, reason: Reason) -> EncodedPage:
         layout = codec.layout(page.spec)
         packed = pack(layout, codec.encode(page, self._bench.scratch))
-        grown = any(plane.open for plane in layout) and sum(map(len, packed)) >= page.spec.nbytes
-        if grown and not codec.lossless:
+        if not codec.lossless and _grown(layout, packed, page.spec):
             return self._encoded(page, record, RAW, Reason.LARGER)
         record = PageRecord(record.key, self._codecs[codec], reason)
         return self._framed(record, packed, raw_bytes(page.bits))
@@ -185,6 +201,11 @@ class Encoder:
     ) -> EncodedPage:
         coded = code(chunk.PAGE, record.pack(), packed, self._bench.coder)
         return EncodedPage(coded, record, plain(bits), len(bits))
+
+
+def _grown(layout: Layout, packed: Sequence[memoryview], spec: PageSpec) -> bool:
+    """Whether a page of open planes takes no less than its source."""
+    return any(plane.open for plane in layout) and sum(map(len, packed)) >= spec.nbytes
 
 
 def settled_codec(planned: PagePlan, codec: Codec) -> tuple[Codec, Reason]:

@@ -24,6 +24,9 @@ from kvq_cli.words import MAX_TABLE_BYTES, Role
 
 AUTO: Final = 0  # instead of a number of layers
 SIZES: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)  # that auto tries
+AUTO_DIMENSIONS: Final = (
+    2048  # of a group that auto tries: larger ones take minutes, and gain little
+)
 BESIDE: Final = 1 << 20  # bytes of a table that are no matrices, turns apart
 
 
@@ -42,6 +45,11 @@ class Stretch:
     def widest(self) -> int:
         """So many layers have a place in one group."""
         return MAX_DIMENSIONS // (self.heads * self.channels)
+
+    @property
+    def tried(self) -> int:
+        """So many layers are tried together by auto."""
+        return max(1, AUTO_DIMENSIONS // (self.heads * self.channels))
 
     def cut(self, layers: int) -> list[Stretch]:
         size = max(1, min(layers, self.widest))

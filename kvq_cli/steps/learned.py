@@ -30,8 +30,9 @@ from kvq_cli.words import Role
 HELD: Final = 8  # one of so many tokens is held out
 BLOCK: Final = 1 << 21  # elements at a time
 SHARED: Final = 1 << 18  # tokens of caches that share one table, where its size is weighed
-# A head's root mean square counts as so much where nobody knows what errors do.
-USUAL: Final[Mapping[Role, float]] = {Role.KEY: 0.1, Role.VALUE: 0.1}
+# A head's root mean square counts as so much where nobody knows what errors do: what it was, about,
+# where somebody did.
+USUAL: Final[Mapping[Role, float]] = {Role.KEY: 0.07, Role.VALUE: 0.09}
 
 HeadWeights: TypeAlias = Mapping[tuple[Role, int], Floats]  # by place: (H, D, D) or (H,)
 
@@ -129,7 +130,7 @@ class _Work:
         """The number of layers whose gain is worth the size of its matrices."""
         found: list[tuple[float, int]] = []
         for size in SIZES:
-            if size > min(self.stretch.widest, len(self.stretch.places)) and found:
+            if size > min(self.stretch.tried, len(self.stretch.places)) and found:
                 break
             groups = self.stretch.cut(size)
             bits = 0.0

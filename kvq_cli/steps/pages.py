@@ -187,9 +187,9 @@ class PageOpener:
         spec, layout = stack.kind.spec, stack.kind.layout
         if self._missing:
             self._refuse_without(stack.kind.codec)
-        if not (_is_all(heads, spec.heads) or cuts_heads(layout)):
-            whole = self.rows(stack, range(spec.heads), tokens, dtype)
-            return np.ascontiguousarray(whole[_index(heads)])
+        if not cuts_heads(layout):
+            whole = self._whole(stack, dtype or spec.dtype)
+            return np.ascontiguousarray(whole[_index(heads)][:, _index(tokens)])
         if not (_is_all(tokens, spec.tokens) or cuts_tokens(layout)):
             whole = self.rows(stack, heads, range(spec.tokens), dtype)
             return np.ascontiguousarray(whole[:, _index(tokens)])
@@ -208,6 +208,18 @@ class PageOpener:
             if table.digest in self._missing:
                 found = f"container refers to the calibration {self.manifest.calibration_digest}"
                 raise ProfileError("E403", f"{found}; give its file with --calibration")
+
+    def _whole(self, stack: Stack, dtype: DType) -> NDArray[Any]:
+        """All rows of a page that is not cut; kept, for slices often follow each other."""
+        spec, bench = stack.kind.spec, self._bench
+        bits = bench.scratch.take("whole", spec.shape, dtype.bits)
+        name = stack.pages[0].packed_digest, dtype
+        if bench.whole != name:
+            bench.whole = None
+            into = Page(replace(spec, dtype=dtype), bits)
+            stack.kind.codec.decode(stack.planes, spec, into, bench.scratch)
+            bench.whole = name
+        return bits
 
     def all_rows(self, stack: Stack, dtype: DType | None = None) -> NDArray[Any]:
         """The bits of every page of the stack, (pages * H, T, D); alive in scratch."""

@@ -26,7 +26,7 @@ from kvq_cli.container.manifest import Manifest
 from kvq_cli.container.records import PageRecord
 from kvq_cli.errors import CaptureError, ProfileError, UsageError
 from kvq_cli.numerics.scratch import NO_TABLES, Tables
-from kvq_cli.planes import least_size
+from kvq_cli.planes import cuts_heads, least_size
 from kvq_cli.profile import Profile, Run, Storage, codec_table, pages, runs
 from kvq_cli.profile.policy import RAW
 from kvq_cli.record import record
@@ -50,6 +50,7 @@ class PagePlan:
     record: PageRecord
     codec: Codec
     profile: Profile
+    whole: PagePlan | None = None  # the page that this is a layer of
 
     @property
     def slab(self) -> Slab:
@@ -69,7 +70,12 @@ class PagePlan:
     def apart(self) -> Iterator[PagePlan]:
         """The rows of each layer, as if they were a page."""
         for slab, key in zip(self.slabs, self.record.key.apart(), strict=True):
-            yield replace(self, slabs=(slab,), record=replace(self.record, key=key))
+            yield replace(self, slabs=(slab,), record=replace(self.record, key=key), whole=self)
+
+    def together(self) -> bool:
+        """Whether all its heads have one level: some codec of its rule or ladder needs them all."""
+        codecs = (self.codec, *self.profile.ladder(self.record.key.role))
+        return any(whole_codec(codec, self.spec) for codec in codecs)
 
 
 @record
@@ -139,15 +145,22 @@ class Plan:
         return sorted(found, key=lambda page: page.record.key)
 
     def _split(self, page: PagePlan, levels: NDArray[np.int64]) -> Iterator[PagePlan]:
-        """A page for each head, with the codec of its level."""
+        """A page for each head, with the codec of its level; one of all that have one together."""
         numbers = {heads: number for number, heads in enumerate(self.manifest.head_sets)}
         ladder = self.profiles[page.record.key.role].ladder(page.record.key.role)
-        for head in page.heads:
-            codec = level_codec(page.codec, ladder, int(levels[head]))
-            reason = Reason.BUDGET if levels[head] > len(ladder) else page.record.reason
-            key = replace(page.record.key, head_set=numbers[head,])
+        apart = [page.heads] if page.together() else [(head,) for head in page.heads]
+        for heads in apart:
+            level = int(levels[heads[0]])
+            codec = level_codec(page.codec, ladder, level)
+            reason = Reason.BUDGET if level > len(ladder) else page.record.reason
+            key = replace(page.record.key, head_set=numbers[heads])
             record = PageRecord(key, self.codecs.index(codec), reason)
-            yield replace(page, heads=(head,), record=record, codec=codec)
+            yield replace(page, heads=heads, record=record, codec=codec)
+
+
+def whole_codec(codec: Codec, spec: PageSpec) -> bool:
+    """Whether a lossy codec needs all heads of a page to give back any of it."""
+    return not codec.lossless and not cuts_heads(codec.layout(spec))
 
 
 def level_codec(codec: Codec, ladder: Sequence[Codec], level: int) -> Codec:
@@ -212,6 +225,7 @@ def make_plan(
     )
     arrays = {**calibration.tables, **{table.digest: each for table, each in needed.items()}}
     notes = (*capture.notes, *(note for choice in choices for note in choice.notes))
+    notes = (*notes, *calibration.notes)
     paths = tuple(link.path for link in chain)
     plan = Plan(capture, profiles, manifest, codecs, arrays, treated, groups, notes, paths)
     return replace(plan, calibration=calibration)
@@ -219,6 +233,8 @@ def make_plan(
 
 def referring(plan: Plan) -> Plan:
     """The plan of a container that only refers to what its calibration brings."""
+    if plan.calibration.own:
+        raise UsageError("E101", "--refer: nobody else has a calibration that is made here")
     if plan.calibration.table is None:
         raise UsageError("E101", "--refer: no profile takes a table from a calibration")
     manifest = replace(plan.manifest, referenced=(plan.calibration.table.digest,))

@@ -140,7 +140,7 @@ def _scaling(identity: Mapping[str, str], kind: str | None) -> Mapping[str, Any]
 def _numbers(told: Mapping[str, Any]) -> tuple[str, dict[str, Decimal]]:
     """The type of scaling, and its numbers; what is not known is refused."""
     name = told.get("rope_type", told.get("type", "default"))
-    if name not in frequencies.SCALINGS:
+    if not isinstance(name, str) or name not in frequencies.SCALINGS:
         words = ", ".join(frequencies.SCALINGS)
         raise _refusal(f'rope_type is "{name}", only {words} are undone')
     usual = USUAL.get(name, {})

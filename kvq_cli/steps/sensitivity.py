@@ -2,10 +2,10 @@
 
 Spec: formats/transform.md, section "Weights".
 
-With p the weights that a query q pays, o = Σ p v, to first order an error e of the key of
-token t moves o by p_t (v_t - o) (q·e), one of the value by p_t e:
+With p the weights that a query q pays, o = Σ p v, to first order an error e of the key of token
+t moves o by p_t (v_t - o) (q·e) and p_t by p_t (1 - p_t) (q·e), one of the value moves o by p_t e:
 
-    keys    W = mean over queries of Σ_t p_t² |v_t - o|² / |o|² · q_t q_tᵀ
+    keys    W = mean over queries of Σ_t (p_t² |v_t - o|² / |o|² + TV · p_t (1 - p_t)) q_t q_tᵀ
     values  w = mean over queries of Σ_t p_t² / |o|²
 
 q_t is the query times the scale, turned back by the position of t, as the key is. Tokens are
@@ -35,6 +35,7 @@ from kvq_cli.words import Role
 
 MOST: Final = 48  # queries of a head and capture
 KEPT: Final = 32  # tokens of a query
+TV: Final = 0.05  # how much it counts that a weight itself moves, whatever comes of it
 BLOCK: Final = 1 << 21  # logits at a time
 
 
@@ -148,19 +149,19 @@ def measured(look: Look, *, own: bool) -> Sensitivity:
     for start, keys, rows in look.blocks(count):
         paid = np.exp(_logits(queries, keys, sees - start) - peak[..., None]) / mass[..., None]
         paid[..., : max(0, look.given.start(look.layer, look.skip) - start)] = 0.0
-        paid *= paid
-        values += paid.sum(axis=-1)
+        squared = paid * paid
+        values += squared.sum(axis=-1)
         # |v - o|² without making v - o
         apart = np.square(rows).sum(axis=-1)[:, None, :] + squares[..., None]
         apart -= 2 * (outputs @ rows.swapaxes(-1, -2))
-        paid *= np.maximum(apart, 0.0)
-        total += paid.sum(axis=-1)
-        tokens = np.broadcast_to(np.arange(start, start + paid.shape[-1]), paid.shape)
+        shares = squared * np.maximum(apart, 0.0) * unit[..., None] + TV * (paid - squared)
+        total += shares.sum(axis=-1)
+        tokens = np.broadcast_to(np.arange(start, start + shares.shape[-1]), shares.shape)
         best, places = _most(
-            np.concatenate([best, paid], axis=-1), np.concatenate([places, tokens], axis=-1)
+            np.concatenate([best, shares], axis=-1), np.concatenate([places, tokens], axis=-1)
         )
     kept = best.sum(axis=-1)
-    best *= (unit * np.divide(total, kept, out=np.zeros_like(kept), where=kept > 0))[..., None]
+    best *= np.divide(total, kept, out=np.zeros_like(kept), where=kept > 0)[..., None]
     matrices = np.stack(
         [_products(look, *each) for each in zip(queries, best, places, strict=True)]
     )

@@ -3,35 +3,41 @@
 Spec: formats/report.md, section "stats --suggest".
 
 Every lossy built-in profile is tried with the budget, once as it is, so that pages which break
-the budget stay raw, and once with the codecs of `int8` as a ladder before that. Pages are
-encoded, and counted with all that frames them; nothing is written.
+the budget stay raw, and once with the codecs of `int8` as a ladder before that; transforms climb
+by finer steps first, and are tried where there is a calibration. Pages are encoded, and counted
+with all that frames them; nothing is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from kvq_cli.capture import Capture
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.container import chunk
 from kvq_cli.container.index import PAGE_ENTRY
 from kvq_cli.container.preamble import padded
 from kvq_cli.profile import Budget, Fallback, Profile, Rung, builtin_names, load_profile
 from kvq_cli.record import record
+from kvq_cli.steps.bound import calibrated, needs_transform
 from kvq_cli.steps.budget import kept_to_budget
-from kvq_cli.steps.choose import choose_profiles
+from kvq_cli.steps.choose import Choice, choose_profiles
 from kvq_cli.steps.encode import Encoder, batches
 from kvq_cli.steps.facts import check_rows, shapes_of
+from kvq_cli.steps.fitted import on_target
 from kvq_cli.steps.plan import PagePlan, Plan, make_plan
 from kvq_cli.steps.probe import QuerySource
 from kvq_cli.steps.reports import SuggestReport
-from kvq_cli.steps.work import Progress, in_order, workers
+from kvq_cli.steps.work import Progress, in_order, silent, workers
 from kvq_cli.words import Reason, Role
 
 RUNGS: Final = "int8"
 OF_VALUES: Final = ("min_attention_cosine", "max_value_aggregation_mse", "max_relative_mse")
 LOSSLESS: Final = ("raw", "lossless")
+FINER: Final = (2048, 1448, 1024)  # steps of transforms, before the codecs of RUNGS
 
 
 @record
@@ -57,17 +63,23 @@ def suggested(
     capture: Capture,
     budget: Budget,
     queries: QuerySource,
+    calibration: str | Path | None,
     sample: dict[str, int] | None,
     threads: int,
     progress: Progress,
 ) -> SuggestReport:
-    """All candidates, the smallest first; `sample` is what the capture is of another."""
+    """All candidates, the smallest first; `sample` is what the capture is of another.
+
+    Those that need a calibration are among them where there is one.
+    """
     check_rows(capture)
     budget = replace(budget, on_violation=Fallback.KEEP_RAW)
-    profiles = list(candidates(budget))
+    profiles = [
+        each for each in candidates(budget) if calibration is not None or not needs_transform(each)
+    ]
     found: list[Candidate] = []
     for done, profile in enumerate(profiles):
-        plan = make_plan(capture, choose_profiles([profile], shapes_of(capture)), profile.storage)
+        plan = _planned(capture, profile, calibration, queries, threads)
         plan = kept_to_budget(plan, queries, threads)
         found.append(_tried(plan, profile, threads))
         progress(done + 1, len(profiles))
@@ -85,6 +97,24 @@ def suggested(
         digest=found[0].profile.digest(),
         notes=(*plan.notes, *_note(budget)),
     )
+
+
+def _planned(
+    capture: Capture,
+    profile: Profile,
+    calibration: str | Path | None,
+    queries: QuerySource,
+    threads: int,
+) -> Plan:
+    choices = choose_profiles([profile], shapes_of(capture))
+    if not needs_transform(profile):
+        return make_plan(capture, choices, profile.storage)
+    choices, found = calibrated(capture, choices, calibration, threads, silent)
+
+    def plan_of(chosen: Sequence[Choice]) -> Plan:
+        return make_plan(capture, tuple(chosen), profile.storage, found.tables, found)
+
+    return on_target(plan_of, choices, queries, threads, silent)
 
 
 def _note(budget: Budget) -> Iterator[str]:
@@ -106,7 +136,8 @@ def candidates(budget: Budget) -> Iterator[Profile]:
             continue
         yield replace(profile, budget=replace(budget, ladder=()))
         if name != RUNGS:
-            laddered = replace(budget, ladder=ladder)
+            finer = tuple(Rung(Transform(step=step)) for step in FINER if needs_transform(profile))
+            laddered = replace(budget, ladder=(*finer, *ladder))
             yield replace(profile, name=f"{name}-or-{RUNGS}", budget=laddered)
     lossless = load_profile(LOSSLESS[1])
     assert isinstance(lossless, Profile)

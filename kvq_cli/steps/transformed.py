@@ -7,27 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from blake3 import blake3
 
-from kvq_cli import jsontext
-from kvq_cli.capture.facts import LOCAL_PATH
-from kvq_cli.codecs.basis import Basis, Turn
-from kvq_cli.digest import text
+from kvq_cli.codecs.basis import Turn
 from kvq_cli.errors import CaptureError, UsageError
 from kvq_cli.quality.arithmetic import Floats
-from kvq_cli.quality.distortion import rounded
 from kvq_cli.record import record
-from kvq_cli.steps.given import TEXT, Given, common
+from kvq_cli.steps.given import Given
 from kvq_cli.steps.grouping import AUTO, SIZES, Turns, share_kept, stretches
-from kvq_cli.steps.kvqcal import file_of
 from kvq_cli.steps.learned import HeadWeights, Learned, Task, learned
-from kvq_cli.steps.output import Output
-from kvq_cli.steps.reports import TransformReport
 from kvq_cli.steps.sensitivity import Look, Sensitivity, Turning, measured
-from kvq_cli.steps.transforms import STEP
 from kvq_cli.steps.work import Progress, in_order, workers
 from kvq_cli.words import Role
 
@@ -75,7 +66,7 @@ def make(captures: Sequence[Given], setting: Setting, threads: int, progress: Pr
     sizes = SIZES if setting.layers == AUTO else (setting.layers,)
     shares = {size: min(setting.rank, share_kept(found, size)) for size in sizes}
     task = Task(captures, turns, heads, setting.skip, setting.layers, shares)
-    jobs = [job for each in found for job in each.cut(setting.layers or each.widest)]
+    jobs = [job for each in found for job in each.cut(setting.layers or each.tried)]
     groups = []
     with workers(threads, messages=False) as pool:
         done = in_order(pool, lambda job: learned(task, job), jobs)
@@ -132,84 +123,6 @@ def head_weights(
         for role in Role:
             counter.add(role, range(place, place + 1))
     return found
-
-
-def write(
-    output: Output, made: Made, captures: Sequence[Given], setting: Setting
-) -> TransformReport:
-    """The file, and what a report tells of it."""
-    table = Basis(made.turns, tuple(each.group for each in made.groups)).to_bytes()
-    held, tokens = held_out(made.groups), max(each.tokens for each in made.groups)
-    metadata = common(captures) | {
-        "tokens": str(tokens),
-        "captures": jsontext.canonical([_named(each) for each in captures]),
-        "weights": made.weights,
-        "skip": str(setting.skip),
-        "groups": jsontext.canonical([_told(each) for each in made.groups]),
-        "held_out": jsontext.canonical(held),
-    }
-    header, data = file_of(table, [each.forward for each in made.groups], metadata)
-    hasher = blake3(header.raw)
-    output.write(header.raw)
-    for each in data:
-        hasher.update(each)
-        output.write(each)
-    return TransformReport(
-        path=output.name,
-        output=output.name,
-        digest=text(hasher.digest()),
-        basis_digest=text(blake3(table).digest()),
-        file_bytes=header.file_size,
-        basis_bytes=len(table),
-        captures=len(captures),
-        tokens=tokens,
-        skip=setting.skip,
-        weights=made.weights,
-        queries=[each.asked for each in captures] if made.weights == QUERIES else [],
-        groups=[_told(each) for each in made.groups],
-        held_out=held,
-        notes=tuple(made.notes),
-    )
-
-
-def held_out(groups: Sequence[Learned]) -> list[dict[str, Any]]:
-    """Bits of an element, of the tokens that trials had not seen; nothing where there are none."""
-    found = []
-    for role in Role:
-        own = [each for each in groups if each.group.role is role]
-        if not own or any(each.held is None for each in own):
-            continue
-        size = sum(each.group.dimensions for each in own)
-        transformed, plain = (sum(each.held[at] for each in own if each.held) for at in (0, 1))
-        found.append(
-            {
-                "role": role.word,
-                "step": STEP,
-                "bits_per_element": rounded(transformed / size),
-                "plain_bits_per_element": rounded(plain / size),
-            }
-        )
-    return found
-
-
-def _told(each: Learned) -> dict[str, Any]:
-    group = each.group
-    return {
-        "role": group.role.word,
-        "first_layer": group.first,
-        "layers": group.layers,
-        "dimensions": group.dimensions,
-        "rank": group.rank,
-        "tokens": each.tokens,
-        "lost": rounded(each.lost),
-    }
-
-
-def _named(given: Given) -> dict[str, Any]:
-    """What the capture says that it was made of; never where it lies."""
-    name = given.capture.files.metadata.get(TEXT, "")
-    fits = name and len(name) <= 256 and not LOCAL_PATH.match(name)
-    return {"text": name if fits else None, "tokens": given.longest}
 
 
 def _notes(groups: Sequence[Learned], setting: Setting, weights: str) -> list[str]:

@@ -23,6 +23,7 @@ STEP: Final = 0.06  # what bits are told at
 FINEST: Final = 0.02  # the finest step that somebody uses
 SILENT: Final = 0.12  # standard deviations, in steps, of what never leaves the zero cell
 DEAD: Final = 0.56  # a coefficient below so many steps becomes 0
+NOISE: Final = 1e-12  # of the variance: what eigenvalues are off by, which no two machines share
 FLOOR: Final = 0.02  # of a weight's mean eigenvalue: the least that any direction counts
 
 
@@ -62,19 +63,6 @@ class Transform:
     deviations: Floats  # (n,) of the dimensions themselves
     lost: float  # variance of the components that were left out, of all weighted variance
 
-    def cut(self, rank: int) -> Transform:
-        """The first components only."""
-        rest = self.variances[rank:].sum()
-        whole = self.variances.sum() / max(1 - self.lost, 1e-300)
-        return Transform(
-            self.mean,
-            self.forward[:, :rank],
-            self.restore[:rank],
-            self.variances[:rank],
-            self.deviations,
-            self.lost + float(rest / whole if whole else 0.0),
-        )
-
 
 def by_heads(weights: Floats, rows: Floats) -> Floats:
     """A block-diagonal matrix (heads, D, D) times (n, m)."""
@@ -88,7 +76,7 @@ def principal(mean: Floats, covariance: Floats, weights: Weights, most: int) -> 
     variances, basis = np.linalg.eigh(weights.whiten(covariance))
     variances, basis = np.maximum(variances[::-1], 0.0), basis[:, ::-1]
     rank = min(most, int((variances > (SILENT * FINEST) ** 2).sum()))
-    whole, kept = variances.sum(), variances[:rank].sum()
+    whole, rest = variances.sum(), variances[rank:].sum()
     basis = np.ascontiguousarray(basis[:, :rank])
     return Transform(
         mean=mean,
@@ -96,7 +84,7 @@ def principal(mean: Floats, covariance: Floats, weights: Weights, most: int) -> 
         restore=np.ascontiguousarray(by_heads(weights.inverse, basis).T),
         variances=variances[:rank],
         deviations=np.sqrt(np.maximum(np.diagonal(covariance), 0.0)),
-        lost=float(1 - kept / whole) if whole > 0 else 0.0,
+        lost=float(rest / whole) if rest > NOISE * whole else 0.0,
     )
 
 

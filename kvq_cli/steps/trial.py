@@ -1,7 +1,7 @@
 """trial: the pages of one layer as they would be decoded, before anything is written.
 
 A page comes in levels: 0 is the codec that its rule names, the last is raw, and between them
-lie the codecs of the budget's ladder. Each kv head of a page has a level of its own, since
+lie the codecs of the budget's ladder. Each kv head of a page has a level of its own, where
 codecs treat each head for itself.
 """
 
@@ -27,6 +27,7 @@ from kvq_cli.quality import Read, Rope, Side, Sides, widened
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.steps.encode import settled_codec
 from kvq_cli.steps.plan import PagePlan, level_codec
+from kvq_cli.steps.unsplit import Unsplit
 from kvq_cli.words import PageSpec, Role
 
 FEW: Final = 1 << 20  # elements
@@ -49,13 +50,14 @@ class Trial:
         ladders: Mapping[Role, Sequence[Codec]],
         scratch: Scratch,
         rope: tuple[Rope, int] | None = None,
+        unsplit: Unsplit | None = None,
     ) -> None:
         """`rope` turns keys, whose first token has that position.
 
         Tokens before those of the pages belong to containers that these continue.
         """
         self._capture, self._scratch, self._rope = capture, scratch, rope
-        self._ladders = ladders
+        self._ladders, self._unsplit = ladders, unsplit
         self.top = 1 + max(map(len, ladders.values()))  # the level that is raw
         self._batch, self._layer = place
         self.pages = pages
@@ -187,6 +189,9 @@ class Trial:
         codec = self._codec(pages[0], level)
         if codec.lossless:
             return bits
+        if self._unsplit is not None and self._unsplit.has(pages[0], codec):
+            rows = [self._unsplit.rows(page, codec, heads) for page in pages]
+            return np.concatenate(rows)
         try:
             return self._through(codec, Page(PageSpec(*bits.shape, slab.dtype), bits))
         except CodecError:
@@ -208,7 +213,7 @@ class Trial:
 
     def _codec(self, page: PagePlan, level: int) -> Codec:
         ladder = self._ladders[page.record.key.role]
-        return settled_codec(page, level_codec(page.codec, ladder, level))[0]
+        return settled_codec(page.whole or page, level_codec(page.codec, ladder, level))[0]
 
 
 def _tokens(page: PagePlan) -> int:

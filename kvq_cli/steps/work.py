@@ -35,6 +35,7 @@ class Bench(threading.local):
         self.scratch = Scratch(tables)
         self.coder = Coder(level) if level else None
         self.decoder = Decoder()
+        self.whole: object = None  # names the page that scratch holds decoded
 
 
 def silent(done: int, total: int) -> None:

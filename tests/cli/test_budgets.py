@@ -183,6 +183,27 @@ def test_a_violation_in_one_layer_raises_its_group(name, folder):
         assert set(halves[0]) == places, "pages are looked at one by one: none is raised for more"
 
 
+@pytest.mark.parametrize(("layers", "codecs"), [(1, {1: "token", 0: "channel"}), (2, None)])
+def test_layers_that_want_unlike_rungs(layers, codecs, tmp_path):
+    """What holds one layer does not hold the other: their pages end raw, and never go back."""
+    scales = np.random.default_rng(0).uniform(0.1, 1, (32, 1))
+    signs = np.where(np.arange(32 * 32).reshape(32, 32) % 3, 1, -1)
+    rows = np.stack([signs * scales.T, signs * scales]).astype("<f2")[None, :, None]
+    key = ("F16", rows.shape, rows.tobytes())
+    (tmp_path / "cache").write_bytes(safetensors_bytes({"key": key}))
+    rungs = [{"codec": {"name": "kivi", "bits": 2, "axis": axis}} for axis in ("channel", "token")]
+    told = profile_of({"max_relative_mse": 0.01, "ladder": rungs}, page_layers=layers)
+    told |= {"rules": [{"codec": {"name": "turboquant_mse", "bits": 2}}]}
+    (tmp_path / "p.json").write_text(json.dumps(told))
+    done("compress", tmp_path / "cache", "-p", tmp_path / "p.json")
+    container = read(tmp_path / "cache.kvq")
+    stated = container.header.content["codecs"]
+    found = {page.layer: stated[page.codec]["params"].get("axis") for page in container.pages}
+    assert found == (codecs or {0: None})
+    assert {page.reason for page in container.pages} == ({0} if codecs else {2})
+    done("verify", tmp_path / "cache.kvq", "--against", tmp_path / "cache")
+
+
 def test_a_ladder_comes_before_raw(folder):
     """Pages get int8 where that is enough: nothing raw, and a smaller file."""
     bound = {"max_attention_tv": 0.03}

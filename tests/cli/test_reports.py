@@ -18,7 +18,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 CAPTURE = "ragged-3-layers-bf16.safetensors"
 
 # Command line, exit code. %c is a capture, %k a container of it, %d a damaged one, %r what is
-# left of that, %q a safetensors file without keys, %p a profile.
+# left of that, %q a safetensors file without keys, %p a profile, %t a calibration.
 CALLS = [
     ("compress %c -o new.kvq", 0),
     ("compress %c %q missing -o folder/", 6),
@@ -51,6 +51,10 @@ CALLS = [
     ("inspect %r", 0),
     ("verify %r", 1),
     ("decompress %r --partial nan -o new.safetensors", 0),
+    ("calibrate %c --meta rope_theta=10000 -o new.kvqcal", 0),
+    ("calibrate %c %q -o new.kvqcal", 4),
+    ("calibrate missing -o new.kvqcal", 6),
+    ("inspect %t", 0),
     ("profile list", 0),
     ("profile check int8 %p", 0),
     ("profile check int8 %c missing.json", 6),
@@ -78,6 +82,7 @@ def folder(tmp_path_factory):
         whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
     )
     run(folder, "recover d.kvq -o r.kvq")
+    run(folder, "calibrate c.safetensors --meta rope_theta=10000 -o t.kvqcal")
     return folder
 
 
@@ -90,6 +95,7 @@ def run(folder, line):
         "%p": "p.json",
         "%b": "b.json",
         "%r": "r.kvq",
+        "%t": "t.kvqcal",
     }
     words = [names.get(word, word) for word in line.split()]
     kept = {key: text for key, text in os.environ.items() if not key.startswith("KVQ_")}
@@ -100,7 +106,7 @@ def run(folder, line):
 
 
 def report_of(folder, line):
-    for name in ("new.kvq", "new.safetensors"):
+    for name in ("new.kvq", "new.kvqcal", "new.safetensors"):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "folder", ignore_errors=True)
     (folder / "folder").mkdir()

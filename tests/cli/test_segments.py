@@ -314,20 +314,21 @@ def test_full_holds_pages_of_several_layers_against_the_capture(tmp_path):
 
 def test_layers_of_a_page_may_begin_at_other_tokens_of_the_whole(tmp_path):
     """Sliding windows: layers alike in a segment, of which others hold fewer tokens before."""
-    first = per_layer_capture(tokens=(5, 9, 9), heads=HEADS, channels=CHANNELS)
-    (tmp_path / "a.st").write_bytes(first)
-    (tmp_path / "b.st").write_bytes(per_layer_capture(tokens=(6, 6, 6), heads=HEADS, channels=8))
+    for names, tokens in (("ac", (5, 9, 9)), ("bd", (6, 6, 6))):
+        capture = per_layer_capture(tokens=tokens, heads=HEADS, channels=CHANNELS)
+        for name in names:
+            (tmp_path / f"{name}.st").write_bytes(capture)
     profile = layered(tmp_path / "p", 3, "lossless")
     boxes = [pack(tmp_path / "a.st", "-p", profile)]
     boxes.append(pack(tmp_path / "b.st", "-p", profile, "--continues", boxes[0]))
     (found,) = json.loads(done("inspect", "--pages", "--json", boxes[1]).out)["results"]
     assert {page["layers"] for page in found["pages"]} == {3}
     done("decompress", *boxes, "-o", tmp_path / "whole")
-    plain = [pack(tmp_path / f"{name}.st", "-f") for name in "a"]
-    plain.append(pack(tmp_path / "b.st", "-f", "--continues", plain[0]))
+    plain = [pack(tmp_path / "c.st")]
+    plain.append(pack(tmp_path / "d.st", "--continues", plain[0]))
     done("decompress", *plain, "-o", tmp_path / "other")
     assert (tmp_path / "whole").read_bytes() == (tmp_path / "other").read_bytes()
-    for words in (("--tokens", "3:8"), ("--layers", "0:2", "--tokens", "-3:", "--heads", "1")):
+    for words in (("--tokens", "3:11"), ("--layers", "0:2", "--tokens", "-3:", "--heads", "1")):
         backs = []
         for chosen in (boxes, plain):
             done("decompress", *chosen, *words, "-f", "-o", tmp_path / "cut")

@@ -22,7 +22,11 @@ from support.variants import TABLES, suited, variants
 # Two stretches of layers that are alike, of three and of four; CHANGED is protected.
 TOKENS, CHANGED = (21, 21, 21, 40, 40, 40, 40), 4
 HEADS, CHANNELS = 3, 32
-CODEC = {kind.name: suited(next(variants(kind)), CHANNELS) for kind in CODECS.values()}
+# What a codec that asks for places makes of a layer depends on which others are with it:
+# tests/cli/test_transform.py.
+CODEC = {
+    kind.name: suited(next(variants(kind)), CHANNELS) for kind in CODECS.values() if not kind.placed
+}
 every_codec = pytest.mark.parametrize("name", CODEC)
 several = pytest.mark.parametrize("count", [2, 3])
 
@@ -100,6 +104,18 @@ def test_every_codec(name, count, made):
     places = [[(row["role"], row["layer"]) for row in table.layers] for table in tables]
     assert places[0] == places[1]
     assert tables[0].packed_bytes == tables[1].packed_bytes
+
+
+@pytest.mark.parametrize("tokens", [TOKENS[:1], (21, 21, 20, *TOKENS[3:]), (*TOKENS, 3)])
+def test_another_capture(tokens, made):
+    """One that lacks a layer of a page, has it shorter, or has more: each page is told."""
+    (made / "other").write_bytes(
+        per_layer_capture(tokens=tokens, heads=HEADS, channels=CHANNELS, batch=2)
+    )
+    broken = pipeline.verify(packed(made, "int8", 3), against=made / "other").broken
+    assert {each["error_id"] for each in broken} == {"E805"}
+    told = " ".join(each["message"] for each in broken)
+    assert ("layers 0:3" in told) == (len(tokens) <= len(TOKENS))
 
 
 @every_codec

@@ -9,8 +9,9 @@ channels and a NaN, in every dtype. FOLDER/profiles holds one profile for every 
 registry with its defaults, and one for every other variant of tests/support/variants.py: a codec
 that is registered is tested; and one with a quality budget. A codec with tables has a profile,
 and tables, for each capture. In the fast set pages are small and only the sample meets parameters
-that are not defaults. Jobs are cut to BATCH bytes: with kvq's own megabyte a small capture is one
-job, and threads would change nothing.
+that are not defaults. A codec that asks where its pages lie has a calibration for each capture,
+and short pages, since one number that it cannot hold keeps all of a page raw. Jobs are cut to
+BATCH bytes: with kvq's own megabyte a small capture is one job, and threads would change nothing.
 
     digests   "capture profile" → content_root, file_root, and BLAKE3 of the restored file, in
               its own dtype and as F32
@@ -40,8 +41,10 @@ from kvq_cli.page import DType
 from kvq_cli.planes import table_spec
 from kvq_cli.profile import Profile, parse_profile
 from kvq_cli.steps import audited, encode
+from support.bases import of_layers
 from support.variants import TABLES, suited, variants
 
+LAYERS, HEADS = {"sample": 4}, {"sample": 3}  # of the others 2
 CHANNELS = {"sample": 64, "F16": 80, "BF16": 128, "F32": 128}  # by stem of the capture
 # Some pages of the sample break it, and are raised by what attention to its last keys becomes.
 BUDGETED = {
@@ -108,6 +111,10 @@ def prepare(folder: Path, *, fast: bool) -> None:
         first, *others = variants(kind)
         for codec in [first, *others]:
             every = codec is first or not fast
+            if codec.placed:
+                for stem in CHANNELS:
+                    keep_placed(profiles, codec, stem)
+                continue
             if not first.tables():
                 keep(profiles, codec, "all" if every else "sample")
                 continue
@@ -126,6 +133,19 @@ def keep(folder: Path, codec: Any, of: str) -> None:
     path.write_text(json.dumps(profile))
     for table in codec.tables():
         np.save(path.with_suffix(f".{table.digest[7:]}.npy"), TABLES[table.digest])
+
+
+def keep_placed(folder: Path, codec: Any, of: str) -> None:
+    """Likewise, and beside it a calibration with groups of two layers."""
+    number = len(list(folder.glob("*.json")))
+    params = codec_to_json(codec)["params"] | {"basis": None, "size": None}
+    rule = {"codec": {"name": codec.name, **params}}
+    profile = {"schema": "kvq_profile_v1", "name": f"p{number}", "rules": [rule], "page_tokens": 8}
+    path = folder / f"{number:03}-{codec.name}-{of}.json"
+    path.write_text(json.dumps(profile))
+    pairs = CHANNELS[of] // 2 if codec.turned else 0
+    made = of_layers(LAYERS.get(of, 2), HEADS.get(of, 2), CHANNELS[of], each=2, pairs=pairs)
+    made.write(path.with_suffix(".kvqcal"))
 
 
 def kept(path: Path) -> Profile:
@@ -147,7 +167,11 @@ def round_trips(folder: Path, work: Path, threads: int) -> dict[str, list[str]]:
             if not profile.stem.endswith(("-all", f"-{capture.stem}")):
                 continue
             terms = {"threads": threads, "force": True}
-            report = pipeline.compress(capture, box, profiles=[kept(profile)], **terms)
+            given = {"profiles": [kept(profile)]}
+            if profile.with_suffix(".kvqcal").exists():
+                calibration = profile.with_suffix(".kvqcal")
+                given |= {"calibration": calibration, "meta": {"rope_state": "post"}}
+            report = pipeline.compress(capture, box, **given, **terms)
             answer = [report.content_root, report.file_root]
             for dtype in (None, DType.F32):
                 pipeline.decompress(box, back, dtype=dtype, **terms)

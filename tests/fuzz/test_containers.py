@@ -32,6 +32,7 @@ PROFILE = {
     "rules": [{"role": "key", "codec": {"name": "int8", "axis": "channel"}}, {"codec": "int8"}],
     "protected": {"first_tokens": 2, "heads": [[1, 2]]},
 }
+LAYERS = {"schema": "kvq_profile_v1", "name": "layers", "rules": [], "page_layers": 2}
 
 
 def extras():
@@ -70,12 +71,15 @@ def originals(tmp_path_factory):
     folder = tmp_path_factory.mktemp("originals")
     profile = folder / "profile.json"
     profile.write_text(json.dumps(PROFILE))
+    layers = folder / "layers.json"
+    layers.write_text(json.dumps(LAYERS))
     captures = (
         (canonical_capture(tokens=20), ()),
         (per_layer_capture(tokens=(5, 33), dtype="BF16"), (profile,)),
         (extras(), ("int8",)),
         (extras(), ()),
         (coded_capture(), (bound_profile(folder),)),
+        (per_layer_capture(tokens=(9, 9, 9, 4)), (layers,)),
     )
     found = []
     for number, (data, profiles) in enumerate(captures):

@@ -10,6 +10,7 @@ from kvq_cli import pipeline
 from kvq_cli.container.reader import Reader
 from kvq_cli.container.source import ByteSource
 from kvq_cli.errors import ContainerError
+from kvq_cli.profile import parse_profile
 from kvq_cli.steps.recover import survey, write_intact
 from kvq_cli.steps.work import silent
 from support.captures import canonical_capture
@@ -17,7 +18,12 @@ from support.captures import canonical_capture
 FOOTER, HEADER = 128, 64
 
 
-@pytest.fixture(scope="module", params=["int8", "lossless"])
+LAYERS = parse_profile(
+    {"schema": "kvq_profile_v1", "name": "layers", "rules": [{"codec": "int8"}], "page_layers": 2}
+)
+
+
+@pytest.fixture(scope="module", params=["int8", "lossless", LAYERS])
 def golden(request, tmp_path_factory):
     """A container, and where its chunks lie: type, offset, end of the payload."""
     folder = tmp_path_factory.mktemp("recovery")

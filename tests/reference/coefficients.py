@@ -85,7 +85,7 @@ def decode(states: Any, words: Any, numbers: Any, tokens: int) -> list[list[int]
     states, words, numbers = (list(map(int, array)) for array in (states, words, numbers))
     classes, tables, _ = models()
     need(all(number < len(classes) for number in numbers), "no such class")
-    need(len(states) == min(tokens, 512), "not as many states as lanes")
+    need(1 <= len(states) <= min(tokens, 512), "too many states, or none")
     lanes, count, head = Lanes(states, words), len(states), head_of(numbers)
     symbols = [[0] * tokens for _ in numbers]
     low = [[0] * tokens for _ in numbers]

@@ -15,8 +15,9 @@ import numpy as np
 from reference.refused import need
 from reference.restoring import WIDTHS, check_scales, largest_scale, restored
 from reference.rotating import Fibquant, Mse, Prod
+from reference.transforming import Transform
 
-__all__ = ["CODECS", "WIDTHS", "tables_of"]
+__all__ = ["CODECS", "WIDTHS", "fits", "tables_of"]
 
 SCALES = {"f32": "<f4", "f16": "<f2"}
 NAMES = ("norms", "indices")
@@ -272,6 +273,13 @@ def float8(mantissa: int, bias: int) -> list[float]:
     return numbers + [-one for one in numbers]
 
 
+def fits(decoder: Any, params: Any, spec: Spec, dtype: str, packed: Sequence[int]) -> bool:
+    """Whether planes of a page may have these lengths: one each, but of open planes."""
+    if hasattr(decoder, "fits"):
+        return bool(decoder.fits(params, spec, dtype, packed))
+    return tuple(packed) == decoder.sizes(params, spec, dtype)
+
+
 def tables_of(codec: Any) -> list[Any]:
     """The tables that a codec's parameters name, as the header must have them."""
     decoder = CODECS[codec["name"], codec["revision"]]
@@ -290,4 +298,5 @@ CODECS: dict[tuple[str, int], Any] = {
     ("fibquant", 1): Fibquant(),
     ("turboquant_mse", 1): Mse(),
     ("turboquant_prod", 1): Prod(),
+    ("transform", 1): Transform(),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import zstandard
 from blake3 import blake3
-from reference.decoders import CODECS, WIDTHS, tables_of
+from reference.decoders import CODECS, WIDTHS, fits, tables_of
 from reference.header import (
     BITS,
     Header,
@@ -31,6 +32,7 @@ from reference.header import (
 )
 from reference.quality import check_quality
 from reference.refused import Refused, need
+from reference.transforming import Place
 
 __all__ = ["Container", "Page", "Refused", "read"]
 
@@ -95,10 +97,11 @@ class Container:
         return self.heads[file] + b"".join(mine)
 
 
-def read(source: bytes | Path) -> Container:
+def read(source: bytes | Path, given: Mapping[str, bytes] | None = None) -> Container:
+    """`given` are tables that the container refers to, by digest."""
     data = source.read_bytes() if isinstance(source, Path) else bytes(source)
     header, header_digest, alignment, at = read_start(data)
-    walk = Walk(header)
+    walk = Walk(header, given or {})
     chunks: list[Chunk] = []
     while not walk.done:
         chunk, at = read_chunk(data, at, len(chunks), header_digest, alignment)
@@ -177,8 +180,8 @@ def check_footer(data: bytes, at: int, chunks: list[Chunk], pages: int, roots: b
 class Walk:
     """What the chunks said so far, and what may therefore come next."""
 
-    def __init__(self, header: Header) -> None:
-        self.header = header
+    def __init__(self, header: Header, given: Mapping[str, bytes]) -> None:
+        self.header, self.given = header, given
         self.lost = header.content.get("partial", {"files": [], "tables": [], "tensors": []})
         self.heads = [b""] * len(sources(header))
         self.due = [at for at in range(len(self.heads)) if at not in self.lost["files"]]
@@ -280,11 +283,12 @@ class Walk:
         need(page.reason == 0 or codec["name"] == "raw", "a reason, but not raw")
         spec = (page.layers * len(heads), page.tokens, slab.channels)
         need(np.prod(spec, dtype=object) * WIDTHS[slab.dtype] <= 2**26, "page is too long")
-        need(table.packed == decoder.sizes(codec["params"], spec, slab.dtype), "plane sizes")
+        need(fits(decoder, codec["params"], spec, slab.dtype, table.packed), "plane sizes")
         lost = [self.header.content["tables"][at] for at in self.lost["tables"]]
         need(not any(one in lost for one in tables_of(codec)), "page of a codec without its table")
         arrays = [self.array(one) for one in tables_of(codec)]
-        bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes(), *arrays)
+        told = {"place": self.place_of(page, slab)} if hasattr(decoder, "placed") else {}
+        bits = decoder.decode(codec["params"], spec, slab.dtype, table.planes(), *arrays, **told)
         self.packed_digests.append(table.digest())
         self.pages.append(Page(*struct.unpack("<BBHIIIQII", record), bits))
         entry = struct.pack("<QQQ", chunk.at, chunk.stored, chunk.packed) + record
@@ -295,8 +299,19 @@ class Walk:
 
     def array(self, stated: Any) -> Any:
         """The table of the header that is stated so."""
-        data = self.tables[self.header.content["tables"].index(stated)]
+        number = self.header.content["tables"].index(stated)
+        data = bytes(self.tables[number])
+        if number in self.elsewhere:
+            need(stated["digest"] in self.given, "a table that lies elsewhere")
+            data = self.given[stated["digest"]]
+            need(text(data) == stated["digest"], "digest of a table does not hold")
         return np.frombuffer(data, stated["dtype"]).reshape(stated["shape"])
+
+    def place_of(self, page: Page, slab: Slab) -> Place:
+        """Where a page lies in the text: a layer that holds fewer tokens holds the last ones."""
+        longest = max(each.tokens for each in self.header.slabs.values())
+        first = self.header.content["token_offset"] + longest - slab.tokens + page.start
+        return Place(page.role, page.layer, page.layers, first)
 
     def place(self, page: Page) -> tuple[Slab, list[int]]:
         """The slab and heads that a page names; Refused if it is not due there."""

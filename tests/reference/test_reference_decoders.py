@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.decoders import CODECS, tables_of
+from reference.decoders import CODECS, fits, tables_of
 from reference.refused import Refused, need
 from reference.rotating import BOOKS
+from reference.transforming import Place
 
+import kvq_cli.words
 from kvq_cli.codecs import page_of
 from kvq_cli.codecs.registry import CODECS as TABLE
 from kvq_cli.codecs.registry import codec_from_json, codec_to_json
@@ -21,6 +23,7 @@ from kvq_cli.errors import CodecError
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import pack, unpack
+from kvq_cli.words import Role
 
 FOLDER = Path(__file__).parents[2] / "formats" / "vectors" / "codecs"
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -77,15 +80,25 @@ def complete(name, params):
     return codec_to_json(codec_from_json(name, params, ""))["params"]
 
 
-def reference(name, params, spec, dtype, planes):
+def reference(name, params, spec, dtype, planes, place=None):
     """The bits that the reference decoder restores; Refused where it refuses."""
     decoder = CODECS[name, 1]
     decoder.check(params)
     codec = {"name": name, "revision": 1, "params": params}
     tables = [TABLES[table["digest"]] for table in tables_of(codec)]
-    sizes = decoder.sizes(params, spec, dtype)
-    need(tuple(len(plane) for plane in planes) == sizes, "plane sizes")
-    return decoder.decode(params, spec, dtype, planes, *tables).tobytes()
+    lengths = [len(plane) for plane in planes]
+    need(fits(decoder, params, spec, dtype, lengths), "plane sizes")
+    told = {"place": place} if hasattr(decoder, "placed") else {}
+    return decoder.decode(params, spec, dtype, planes, *tables, **told).tobytes()
+
+
+def place_of(*told):
+    """The last place that a vector tells."""
+    found = [each for each in told if each is not None]
+    if not found:
+        return None
+    numbers = (found[-1][part] for part in ("layer", "layers", "position"))
+    return Place(("key", "value").index(found[-1]["role"]), *numbers)
 
 
 def test_every_codec_has_a_reference_decoder():
@@ -102,11 +115,12 @@ def test_vectors(name, group):
         if "planes" not in case or "as" in case:
             continue
         planes = [bytes.fromhex(plane) for plane in case["planes"].values()]
+        place = place_of(group["spec"].get("place"), case.get("place"))
         if "error" in case:
             with pytest.raises(Refused):
-                reference(name, params, tuple(spec), dtype, planes)
+                reference(name, params, tuple(spec), dtype, planes, place)
         else:
-            found = reference(name, params, tuple(spec), dtype, planes)
+            found = reference(name, params, tuple(spec), dtype, planes, place)
             assert found.hex() == case["restored"], case["id"]
 
 
@@ -175,3 +189,38 @@ def test_pages_and_damage(data):
     except Refused:
         found = "E502"
     assert found == kvq(codec, spec, planes)
+
+
+TRANSFORMED = [
+    (group, case)
+    for group in FILES["transform"]["groups"]
+    for case in group["cases"]
+    if "restored" in case and "as" not in case
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data())
+def test_damaged_coefficients(data):
+    """Of planes of open length with other bytes, more or fewer, likewise."""
+    group, case = data.draw(st.sampled_from(TRANSFORMED))
+    place = place_of(group["spec"].get("place"), case.get("place"))
+    kind, *shape = (group["spec"][part] for part in ("dtype", "heads", "tokens", "channels"))
+    told = kvq_cli.words.Place(Role(place.role), place.layer, place.layers, place.position)
+    spec = PageSpec(*shape, DType(kind), told)
+    planes = [bytearray.fromhex(plane) for plane in case["planes"].values()]
+    classes, _, words = planes
+    for _ in range(data.draw(st.integers(0, 3))):
+        plane = data.draw(st.sampled_from([each for each in planes if each]))
+        plane[data.draw(st.integers(0, len(plane) - 1))] = data.draw(st.integers(0, 255))
+    longer = data.draw(st.integers(-4, 4))
+    words += bytes(2 * max(longer, 0))
+    del words[max(len(words) + 2 * min(longer, 0), 0) :]
+    if data.draw(st.booleans()):
+        classes.append(data.draw(st.integers(0, 255)))
+    params = complete("transform", group["params"])
+    try:
+        found = reference("transform", params, tuple(shape), kind, planes, place)
+    except Refused:
+        found = "E502"
+    assert found == kvq(codec_from_json("transform", params, ""), spec, planes)

@@ -4,7 +4,9 @@ A codec comes with its defaults, then with every other value of one parameter at
 Literal or bool of it allows, then as COMBINED has it: parameters that meet in its code.
 
 fib_quant has no defaults: its tables fit one number of channels. `suited` gives such a codec for
-any other number, and TABLES what all of them need: `Scratch(TABLES)`.
+any other number, and TABLES what all of them need: `Scratch(TABLES)`. A codec that asks where its
+pages lie is bound to such a table too, with a group for each number of heads; `at` gives a page
+its place among them.
 """
 
 from __future__ import annotations
@@ -18,8 +20,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 
 from kvq_cli.codecs.fib_quant import FibQuant
+from kvq_cli.codecs.transform import STEP
 from kvq_cli.contract.compat.rotation import rotation
+from kvq_cli.page import PageSpec
 from kvq_cli.planes import table_spec
+from kvq_cli.words import Place, Role
+from support.bases import Calibration, calibration, group, turn
 
 TABLES: dict[str, Any] = {}
 
@@ -70,6 +76,9 @@ def variants(kind: type[Any]) -> Iterator[Any]:
     if kind is FibQuant:
         yield from map(fib_quant_of, (FIB_QUANT, *FIB_QUANT_VARIANTS))
         return
+    if kind.placed:
+        yield from (suited(kind(step=step, turned=turned), 64) for step, turned in STEPS)
+        return
     codec = kind()
     yield codec
     hints = get_type_hints(kind)
@@ -103,6 +112,35 @@ def fib_quant_of(params: tuple[int, int, int, str]) -> FibQuant:
 
 def suited(codec: Any, channels: int) -> Any:
     """The codec, or one like it, for pages of so many channels."""
+    if codec.placed:
+        bound = basis_of(channels)
+        return replace(codec, basis=bound.digest, size=bound.table.nbytes)
     if not isinstance(codec, FibQuant):
         return codec
     return fib_quant_of((channels, codec.block, codec.size, codec.axis))
+
+
+# Steps that leave sums of products below 2**24, or do not; with positions undone, and without.
+STEPS = ((STEP, True), (STEP // 32, True), (STEP // 4, False))
+HEADS, POSITION = 4, 5
+
+
+@cache
+def basis_of(channels: int) -> Calibration:
+    """Groups of keys of a layer, layer n of n heads; all channels turn but, of some, the last."""
+    pairs = channels // 2
+    groups = [
+        group(Role.KEY, heads, 1, heads, channels, turn=0 if pairs else None)
+        for heads in range(1, HEADS + 1 if channels <= 256 else 2)
+    ]
+    turns = [turn(pairs, interleaved=channels % 3 == 0)] if pairs else []
+    made = calibration(groups, turns)
+    TABLES.update(made.tables())
+    return made
+
+
+def at(codec: Any, spec: PageSpec) -> PageSpec:
+    """The spec of a page, with a place where the codec asks for one."""
+    if not codec.placed:
+        return spec
+    return replace(spec, place=Place(Role.KEY, spec.heads, 1, POSITION))

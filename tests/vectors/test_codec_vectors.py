@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,10 +14,12 @@ import pytest
 
 from kvq_cli.codecs import NonFinite, page_of
 from kvq_cli.codecs.registry import CODECS, codec_from_json
+from kvq_cli.codecs.transform import FORWARD, forward_name
 from kvq_cli.errors import CodecError, ProfileError
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import pack, table_spec, unpack
+from kvq_cli.words import Place, Role
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "formats" / "vectors" / "codecs"
@@ -55,7 +58,30 @@ def tables_of(document):
     }
 
 
+def forward_of(document):
+    """What an encoder finds beside the tables."""
+    return {
+        forward_name(each["basis"], each["group"], part): array
+        for each in document.get("forward", [])
+        for part, array in zip(FORWARD, forward_parts(each), strict=True)
+    }
+
+
+def forward_parts(each):
+    matrix, inward, outward = (np.frombuffer(bytes.fromhex(each[part]), "<i2") for part in FORWARD)
+    return matrix.reshape(len(inward), len(outward)), inward, outward
+
+
+def placed(spec, *places):
+    """The spec with the last place that is told."""
+    told = [place for place in places if place is not None]
+    if not told:
+        return spec
+    return replace(spec, place=Place(**told[-1] | {"role": Role[told[-1]["role"].upper()]}))
+
+
 TABLES = {digest: table for one in FILES.values() for digest, table in tables_of(one).items()}
+BESIDE = {name: array for one in FILES.values() for name, array in forward_of(one).items()}
 
 
 def check_encode(codec, spec, case, *, exact):
@@ -63,13 +89,13 @@ def check_encode(codec, spec, case, *, exact):
     layout = codec.layout(spec)
     if "error" in case:
         with pytest.raises(CodecError) as refusal:
-            codec.encode(page, Scratch(TABLES))
+            codec.encode(page, Scratch(TABLES | BESIDE))
         assert refusal.value.error_id == case["error"]
         assert isinstance(refusal.value, NonFinite) == ("first" in case)
         if "first" in case:
             assert list(refusal.value.first) == case["first"]
         return
-    packed = pack(layout, codec.encode(page, Scratch(TABLES)))
+    packed = pack(layout, codec.encode(page, Scratch(TABLES | BESIDE)))
     if exact:
         named = dict(zip((plane.name for plane in layout), packed, strict=True))
         assert {name: bytes(data).hex() for name, data in named.items()} == case["planes"]
@@ -86,7 +112,8 @@ def decode(codec, spec, case):
 def test_case(name, group, case):
     """What is encoded, decoded or refused is what the vector says."""
     codec = codec_from_json(name, group["params"], "", revision=FILES[name]["revision"])
-    spec = PageSpec(**{**group["spec"], "dtype": DType(group["spec"]["dtype"])})
+    shape = {**group["spec"], "dtype": DType(group["spec"]["dtype"]), "place": None}
+    spec = placed(PageSpec(**shape), group["spec"].get("place"), case.get("place"))
     if "page" in case:
         check_encode(codec, spec, case, exact=FILES[name]["exact"] == "encode")
     if "planes" not in case:

@@ -7,15 +7,17 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from reference.reader import Refused, read
 
-from kvq_cli.errors import KvqError
+from kvq_cli.errors import KvqError, ProfileError
 from kvq_cli.pipeline import decompress, verify
 from support import surgery
+from support.bases import tables_of
 from support.recipes import capture_files
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,8 @@ def broken(name):
 @every_vector
 def test_the_reference_reader_finds_what_the_vector_states(name):
     """Roots, the restored file and the bits of every tensor are those of the vector."""
-    vector, container = VALID[name], read(BASES[name])
+    vector = VALID[name]
+    container = read(BASES[name], tables_of(vector))
     assert "blake3:" + container.content_root.hex() == vector["content_root"]
     assert "blake3:" + container.file_root.hex() == vector["file_root"]
     assert texts(container.files()) == vector["restored"]
@@ -68,8 +71,13 @@ def test_kvq_finds_what_the_vector_states(name, tmp_path):
         vector["content_root"],
         vector["file_root"],
     )
-    back = tmp_path / "restored"
-    decompress(path, back, threads=1)
+    back, given = tmp_path / "restored", {}
+    if vector.get("refer"):
+        given["calibration"] = tmp_path / "calibration"
+        given["calibration"].write_bytes(base64.b64decode(vector["calibration"]))
+        with pytest.raises(ProfileError):
+            decompress(path, back, threads=1)
+    decompress(path, back, threads=1, **given)
     files = {one: (back / one).read_bytes() for one in capture_files(vector["capture"])}
     assert texts(files) == vector["restored"]
     assert back.is_file() or {*os.listdir(back)} == {*files}
@@ -115,10 +123,14 @@ def test_the_reference_reader_refuses(name):
 
 @every_invalid
 def test_kvq_refuses(name, tmp_path):
-    """kvq refuses it with the stated id; values of planes are looked at by decompress alone."""
+    """kvq refuses it with the stated id; what words say is looked at by decompress alone."""
     path = tmp_path / "container"
     path.write_bytes(broken(name))
+    story = partial(verify, path, threads=1)
+    if INVALID[name].get("by") == "decompress":
+        story()
+        story = partial(decompress, path, tmp_path / "restored", threads=1)
     with pytest.raises(KvqError) as refusal:
-        verify(path, threads=1)
+        story()
     assert refusal.value.error_id == INVALID[name]["error"]
     assert not (tmp_path / "restored").exists()

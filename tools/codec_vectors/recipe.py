@@ -1,7 +1,8 @@
 """recipe: what a codec's conformance vectors are made of.
 
 A recipe is a module of this folder named like its codec, with NOTES (flag: what it stands
-for), `groups()` and `REFUSED` (params: pointer of the member at fault).
+for), `groups()` and `REFUSED` (params: pointer of the member at fault); with `tables()` if its
+parameters name any, and `forward()` if an encoder needs more than these.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from kvq_cli.numerics.bits import INFINITY, narrow
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, PageSpec
+from kvq_cli.words import Place
 
 PackedPlanes: TypeAlias = dict[str, bytes]
 PAINT = {"paint": 251}
@@ -29,6 +31,7 @@ class Case:
     page: NDArray[Any] | dict[str, int] | None = None
     change: Callable[[PackedPlanes], PackedPlanes] | None = None
     target: DType | None = None
+    place: Place | None = None  # in place of the group's
 
 
 @dataclass

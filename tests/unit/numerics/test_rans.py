@@ -10,8 +10,8 @@ from reference import coefficients as reference
 from reference.refused import Refused
 
 from kvq_cli.errors import CodecError
-from kvq_cli.numerics.choosing import COST, ESCAPE_BITS, NEAR, choose
-from kvq_cli.numerics.lanes import lanes_for
+from kvq_cli.numerics.choosing import COST, ESCAPE_BITS, NEAR, _costs, _held, choose
+from kvq_cli.numerics.lanes import MAX_LANES
 from kvq_cli.numerics.models import LIMIT, models
 from kvq_cli.numerics.rans import decode, encode
 from kvq_cli.numerics.scratch import Scratch
@@ -19,6 +19,11 @@ from kvq_cli.numerics.scratch import Scratch
 LAST = len(models().classes) - 1
 TOKENS = (1, 2, 7, 256, 511, 512, 513, 1024, 1100)
 SCRATCH = Scratch()
+
+
+def lanes_of(q: np.ndarray) -> int:
+    """As many as there may be."""
+    return min(q.shape[1], MAX_LANES)
 
 
 def decoded(states, words, classes, tokens, dtype=np.int32):
@@ -43,10 +48,10 @@ def restored_of(classes, q):
 
 def check(q, classes):
     """All ways back agree."""
-    states, words = encode(q, classes, SCRATCH)
+    states, words = encode(q, classes, lanes_of(q), SCRATCH)
     assert states.dtype == "<u4"
     assert words.dtype == "<u2"
-    assert len(states) == lanes_for(q.shape[1])
+    assert len(states) == lanes_of(q)
     assert np.array_equal(decoded(states, words, classes, q.shape[1]), q)
     assert reference.decode(states, words, classes, q.shape[1]) == q.tolist()
     restored = decoded(states, words, classes, q.shape[1], np.float32)
@@ -66,11 +71,11 @@ def test_round_trip(tokens, scale):
 @pytest.mark.parametrize("number", range(1, LAST + 1))
 def test_every_class(number):
     """In and out of the head, with values of every symbol, escapes, and both extremes."""
-    largest = len(models().frequencies[models().classes[number].table]) // 2 - 1
+    largest = largest_of(number)
     line = np.arange(-largest - 3, largest + 4)
     line = np.concatenate((line << models().classes[number].shift, [1 - LIMIT, LIMIT - 1]))
     q = np.tile(np.resize(line, 530), (6, 1)).astype(np.int32)
-    states, words = encode(q, np.full(6, number, np.uint8), SCRATCH)
+    states, words = encode(q, np.full(6, number, np.uint8), lanes_of(q), SCRATCH)
     assert np.array_equal(decoded(states, words, np.full(6, number, np.uint8), 530), q)
     some = np.ascontiguousarray(q[:, : len(line)])
     check(some, np.full(6, number, np.uint8))
@@ -110,14 +115,14 @@ def test_too_large_a_coefficient_is_refused(value):
     """One that an escape could hold, but no decoder takes."""
     q = np.full((1, 3), value, np.int32)
     with pytest.raises(CodecError) as refused:
-        encode(q, np.array([5], np.uint8), SCRATCH)
+        encode(q, np.array([5], np.uint8), lanes_of(q), SCRATCH)
     assert refused.value.error_id == "E501"
 
 
 def test_class_0_does_not_swallow_coefficients():
     """It is a mistake of the caller's."""
     with pytest.raises(ValueError, match="class 0"):
-        encode(np.ones((1, 3), np.int32), np.zeros(1, np.uint8), SCRATCH)
+        encode(np.ones((1, 3), np.int32), np.zeros(1, np.uint8), 3, SCRATCH)
 
 
 def sample(seed=0, tokens=40):
@@ -126,11 +131,15 @@ def sample(seed=0, tokens=40):
     q[2, 5], q[0, 7], q[3, 9] = 5000, 900_000, -70
     classes = choose(q, SCRATCH)
     classes[2] = 30
-    return q, classes, *encode(q, classes, SCRATCH)
+    return q, classes, *encode(q, classes, lanes_of(q), SCRATCH)
 
 
 def escape(value):
     return np.array([value], "<i4").view("<u2")
+
+
+def largest_of(number):
+    return len(models().frequencies[models().classes[number].table]) // 2 - 1
 
 
 FORGED = {
@@ -144,6 +153,8 @@ FORGED = {
     "a word too many": lambda s, w, c: (s, np.append(w, w[:1]), c),
     "an escape too many": lambda s, w, c: (s, np.append(w, w[-2:]), c),
     "an escape of the alphabet": lambda s, w, c: (s, np.append(w[:-2], escape(2)), c),
+    "an escape of A": lambda s, w, c: (s, np.append(w[:-2], escape(largest_of(c[-1]))), c),
+    "an escape of -A": lambda s, w, c: (s, np.append(w[:-2], escape(-largest_of(c[-1]))), c),
     "an escape of zero": lambda s, w, c: (s, np.append(w[:-2], escape(0)), c),
     "an escape of 2**20": lambda s, w, c: (s, np.append(w[:-2], escape(1 << 20)), c),
     "an escape of -2**31": lambda s, w, c: (s, np.append(w[:-2], escape(-(1 << 31))), c),
@@ -167,13 +178,35 @@ def test_what_no_encoder_writes_is_refused(name):
 def test_a_rest_of_the_head_is_refused():
     """A state that ends above what digits can give."""
     q = np.zeros((1, 3), np.int32)
-    states, words = encode(q, np.array([1], np.uint8), SCRATCH)
+    states, words = encode(q, np.array([1], np.uint8), lanes_of(q), SCRATCH)
     assert not len(words)
     states[1] += 6  # the table of class 1 has six symbols
     with pytest.raises(CodecError, match="do not end"):
         decoded(states, words, np.array([1], np.uint8), 3)
     with pytest.raises(Refused):
         reference.decode(states, words, [1], 3)
+
+
+@pytest.mark.parametrize("lanes", [0, 6, 512])
+def test_pages_of_too_many_lanes_or_none_are_refused(lanes):
+    """Even where nothing but their number is wrong."""
+    states = np.full(lanes, 1 << 16, np.uint32)
+    with pytest.raises(CodecError, match="states"):
+        decoded(states, np.zeros(0, np.uint16), np.zeros(3, np.uint8), 5)
+
+
+def test_a_state_that_gave_a_word_too_early_is_refused():
+    """Below 2**16 to begin with, it would come to the same: no page is written in two ways."""
+    classes, q = np.full(7, 1, np.uint8), np.zeros((7, 1), np.int32)
+    states, words = encode(q, classes, lanes_of(q), SCRATCH)
+    assert not len(words)
+    table = models().frequencies[0].astype(int)
+    start, frequency = int(table[:2].sum()), int(table[2])
+    x = int(states[0]) // 4096 * frequency + int(states[0]) % 4096 - start  # before the last step
+    assert x >= 1 << 16
+    early = np.array([start + (x >> 16)], np.uint32)
+    with pytest.raises(CodecError, match="states"):
+        decoded(early, np.array([x & 0xFFFF], np.uint16), classes, 1)
 
 
 @settings(max_examples=200, deadline=None)
@@ -193,7 +226,7 @@ def test_other_bytes_are_refused_or_are_other_coefficients(seed, at, flip):
             reference.decode(states, words, classes, q.shape[1])
         return
     assert not np.array_equal(found, q)
-    again = encode(found, classes, SCRATCH)
+    again = encode(found, classes, lanes_of(found), SCRATCH)
     assert np.array_equal(again[0], states)
     assert np.array_equal(again[1], words)
 
@@ -209,7 +242,7 @@ def test_sizes_are_close_to_the_entropy(number):
     q = rng.choice(np.arange(-largest, largest + 1), (components, tokens), p=chances)
     low = rng.integers(0, 1 << model.shift, q.shape) - (1 << model.shift >> 1)
     q = ((q << model.shift) + low).astype(np.int32)
-    states, words = encode(q, np.full(components, number, np.uint8), SCRATCH)
+    states, words = encode(q, np.full(components, number, np.uint8), lanes_of(q), SCRATCH)
     ideal = -(chances * np.log2(chances)).sum() + model.shift
     assert 16 * len(words) + 32 * len(states) < 1.01 * ideal * q.size + 32 * len(states)
 
@@ -247,6 +280,13 @@ def test_counts_reach_beyond_every_table():
     assert max(len(table) // 2 - 1 for table in models().frequencies) < NEAR - 1
 
 
+def test_no_sum_of_costs_is_rounded():
+    """Up to so many tokens, float32 holds whatever a component may cost."""
+    most = max(float(table.max()) for table in _costs("f8"))
+    assert COST * ESCAPE_BITS < most < 1 << 12
+    assert [_held(tokens) for tokens in (1, 4096, 4097, 1 << 20)] == ["f4", "f4", "f8", "f8"]
+
+
 def test_costs_of_many_tokens_are_exact():
     """Sums beyond what float32 holds."""
     q = np.full((1, 9000), 100, np.int32)
@@ -254,3 +294,15 @@ def test_costs_of_many_tokens_are_exact():
     costs = [cost_of(q[0], other) for other in range(1, LAST + 1)]
     assert max(costs) > 1 << 24
     assert choose(q, SCRATCH).tolist() == [1 + costs.index(min(costs))]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 7, 99, 100])
+def test_any_number_of_lanes_will_do(lanes):
+    """As long as there is a token for each; other readers agree."""
+    random = np.random.default_rng(lanes)
+    q = np.rint(random.laplace(size=(6, 100)) * np.geomspace(9, 0.2, 6)[:, None]).astype(np.int32)
+    classes = choose(q, SCRATCH).copy()
+    states, words = encode(q, classes, lanes, SCRATCH)
+    assert len(states) == lanes
+    assert np.array_equal(decoded(states, words, classes, 100), q)
+    assert np.array_equal(reference.decode(states, words, classes, 100), q)

@@ -282,3 +282,50 @@ def test_no_layer_of_none():
         sizes = {"layers": 1, "heads": 1, "tokens": 1} | wrong
         with pytest.raises(ValueError):
             runs(profile, Role.KEY, 0, **sizes)
+
+
+OPEN, STEPPED = ({"name": "transform"}, {"name": "transform", "step": 2000})
+TARGETED = {
+    "a target of bits": ([OPEN], {"target": {"bits": 64}}, None),
+    "a target of error": ([OPEN], {"target": {"relative_mse": 1e-9, "bits": None}}, None),
+    "a step of one's own": ([STEPPED], {}, None),
+    "a null target": ([STEPPED], {"target": None}, None),
+    "both kinds": ([STEPPED, OPEN], {"target": {"bits": 2}}, None),
+    "no step, no target": ([OPEN], {}, "/rules"),
+    "a target for nobody": ([STEPPED], {"target": {"bits": 2}}, "/target"),
+    "a target without the codec": (["int8"], {"target": {"bits": 2}}, "/target"),
+    "two targets": ([OPEN], {"target": {"bits": 2, "relative_mse": 0.1}}, "/target"),
+    "no target in it": ([OPEN], {"target": {"bits": None}}, "/target"),
+    "zero": ([OPEN], {"target": {"bits": 0}}, "/target/bits"),
+    "negative": ([OPEN], {"target": {"relative_mse": -0.1}}, "/target/relative_mse"),
+    "too many": ([OPEN], {"target": {"bits": 64.1}}, "/target/bits"),
+    "text": ([OPEN], {"target": {"bits": "2"}}, "/target/bits"),
+    "another": ([OPEN], {"target": {"ratio": 8, "bits": 2}}, "/target/ratio"),
+    "a number": ([OPEN], {"target": 2}, "/target"),
+    "a fixed rate": ([STEPPED], {"fixed_rate": True}, "/fixed_rate"),
+}
+
+
+@pytest.mark.parametrize("name", TARGETED)
+def test_targets(name):
+    """A target is for steps that are left open, and one number; the normal form has it back."""
+    codecs, members, pointer = TARGETED[name]
+    value = {"schema": "kvq_profile_v1", "name": "p", "rules": [], **members}
+    value["rules"] = [
+        {"role": role, "codec": each} for role, each in zip(("key", "value"), codecs, strict=False)
+    ]
+    if pointer is not None:
+        with pytest.raises(ProfileError) as refusal:
+            parse_profile(value)
+        assert (refusal.value.error_id, refusal.value.pointer) == ("E401", pointer)
+        return
+    profile = parse_profile(value)
+    normal = profile.to_json()
+    assert parse_profile(normal) == profile
+    assert ("target" in normal) == (members.get("target") is not None)
+    if "target" in normal:
+        assert normal["target"] == {
+            key: float(each) for key, each in members["target"].items() if each is not None
+        }
+        other = {**value, "target": {"bits": 3}}
+        assert parse_profile(other).digest() != profile.digest()

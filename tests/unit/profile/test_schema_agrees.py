@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from kvq_cli import jsontext
 from kvq_cli.codecs.registry import CODECS, names, newest
 from kvq_cli.errors import KvqError
-from kvq_cli.profile import BOUNDS, parse_profile
+from kvq_cli.profile import BOUNDS, TARGETS, parse_profile
 
 PATH = Path(__file__).parents[3] / "formats" / "schemas" / "profile.schema.json"
 SCHEMA = json.loads(PATH.read_text(encoding="utf-8"))
@@ -94,6 +94,7 @@ codec = st.one_of(
             "group": st.sampled_from([32, 64, 128, 48, "32"]),
             "center": st.sampled_from([True, False, 1, None]),
             "zero_point": st.sampled_from([True, False, 0]),
+            "step": st.sampled_from([1, 1 << 24, 0, None]),
         },
     ),
 )
@@ -135,6 +136,7 @@ documents = st.fixed_dictionaries(
             },
         ),
         "fixed_rate": st.sampled_from([True, False, None]),
+        "target": st.fixed_dictionaries({}, optional=dict.fromkeys([*TARGETS, "more"], rate)),
         "calibration_digest": st.sampled_from([None, "blake3:" + "0" * 64, "blake3:" + "0" * 63]),
         "storage": st.fixed_dictionaries(
             {},
@@ -197,12 +199,16 @@ def beyond_schema(document):
     1. A range of two ends of one sign has start below stop.
     2. An integer is written without a fraction: a schema takes 1.0 for an integer.
     3. The last of 4,096 rules matches everything: too large for this test, see test_parse.py.
+    4. A transform has a step, or the profile a target; it has a basis and its size, or neither,
+       and no fixed rate: see test_limits.py.
     """
+    if document.get("target") is not None or "transform" in json.dumps(document):
+        return True
     backwards = any(
         start >= stop and (start < 0) == (stop < 0) for start, stop in every_range(document)
     )
     return backwards or any(
-        type(inside[key]) is float and inside[key].is_integer() and key not in BOUNDS
+        type(inside[key]) is float and inside[key].is_integer() and key not in (*BOUNDS, *TARGETS)
         for inside, key in places(document)
     )
 

@@ -1,163 +1,90 @@
-"""grouping: which layers share their pages, counted from a profile or given."""
+"""Groups: which layers go together, and where a group ends."""
 
 from __future__ import annotations
 
 import pytest
 
-from kvq_cli.capture import open_capture
-from kvq_cli.capture.memory import Memory
-from kvq_cli.profile import parse_profile
-from kvq_cli.steps import grouping
-from kvq_cli.steps.choose import Choice
-from kvq_cli.steps.plan import make_plan
-from kvq_cli.words import Role
-from support.captures import kv_bits
-
-K, V = Role.KEY, Role.VALUE
-PLAIN = dict.fromkeys(range(6), (1, 2, 5, 4))  # batch, heads, tokens, channels
-GAP = dict.fromkeys((0, 1, 3, 4, 5, 9), PLAIN[0])
+from kvq_cli.errors import ProfileError
+from kvq_cli.steps.given import opened
+from kvq_cli.steps.grouping import Stretch, Turns, share_kept, stretches
+from kvq_cli.words import MAX_TABLE_BYTES, Role
+from support.calibrating import METADATA, write_captures
+from support.captures import per_layer_capture
 
 
-def capture_of(layers, values=None):
-    """A capture in memory of these shapes by layer; values have others where told so."""
-    tensors = {}
-    for role, shapes in ((K, layers), (V, layers | (values or {}))):
-        for layer, shape in shapes.items():
-            if shape is not None:
-                tensors[f"layers.{layer}.{role.word}"] = ("F16", kv_bits(shape))
-    return open_capture(Memory(tensors, {}), "hf")
+def found(tmp_path, data, metadata=None):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(data)
+    with opened([path], [], None, dict(metadata or METADATA)) as captures:
+        return stretches(captures, Turns.of(captures[0], needed=False))
 
 
-def plan_of(layers=PLAIN, values=None, given=None, **members):
-    told = {"schema": "kvq_profile_v1", "name": "p", "rules": [{"codec": "int8"}]} | members
-    profile = parse_profile(told)
-    more = {"given": given} if given else {}
-    choices = (Choice((K, V), profile, profile.content_json(), profile.digest()),)
-    return make_plan(capture_of(layers, values), choices, profile.storage, **more)
+def told(groups):
+    return [(each.role.word, each.first, len(each.places), each.turn) for each in groups]
 
 
-def groups(plan, role=K):
-    return list(plan.groups[role].items())
+META = {"rope_state": "post", "rope_theta": "10000.0"}
 
 
-def alone(*layers):
-    return [(layer, 1) for layer in layers]
+def test_layers_that_are_alike_are_one_stretch(tmp_path):
+    (path,) = write_captures(tmp_path, 1)
+    whole = found(tmp_path, path.read_bytes(), {"rope_theta": "10000.0"})
+    assert told(whole) == [("key", 0, 3, 0), ("value", 0, 3, None)]
+    assert told(whole[0].cut(2)) == [("key", 0, 2, 0), ("key", 2, 1, 0)]
+    assert told(whole[0].cut(9)) == [("key", 0, 3, 0)]
 
 
-@pytest.mark.parametrize(
-    ("layers", "members", "keys"),
-    [
-        (PLAIN, {}, alone(*range(6))),
-        (PLAIN, {"page_layers": 2}, [(0, 2), (2, 2), (4, 2)]),
-        (PLAIN, {"page_layers": 4}, [(0, 4), (4, 2)]),
-        (PLAIN, {"page_layers": 4096}, [(0, 6)]),
-        # layers that are not there, and those of another shape, end a stretch
-        (GAP, {"page_layers": 2}, [(0, 2), (3, 2), (5, 1), (9, 1)]),
-        (PLAIN | {2: (1, 2, 4, 4)}, {"page_layers": 2}, [(0, 2), (2, 1), (3, 2), (5, 1)]),
-        (PLAIN | {2: (1, 1, 5, 4)}, {"page_layers": 3}, [(0, 2), (2, 1), (3, 3)]),
-        (PLAIN | {2: (1, 2, 5, 3)}, {"page_layers": 3}, [(0, 2), (2, 1), (3, 3)]),
-        (PLAIN | {2: (2, 2, 5, 4)}, {"page_layers": 3}, [(0, 2), (2, 1), (3, 3)]),
-        # so do those that are treated in another way
-        (PLAIN, {"page_layers": 2, "protected": {"layers": [[1, 2]]}},
-         [(0, 1), (1, 1), (2, 2), (4, 2)]),
-        (PLAIN, {"page_layers": 3, "protected": {"layers": [[1, 3]]}}, [(0, 1), (1, 2), (3, 3)]),
-        (PLAIN, {"page_layers": 3, "protected": {"heads": [[0, 1]], "first_tokens": 2}},
-         [(0, 3), (3, 3)]),
-        (PLAIN, {"page_layers": 3, "rules": [{"layers": [[-2, None]], "codec": "raw"}]},
-         [(0, 3), (3, 1), (4, 2)]),
-        # a rule for some layers that says what the next one does changes nothing
-        (PLAIN, {"page_layers": 3, "rules": [{"layers": [[-2, None]], "codec": "lossless"}]},
-         [(0, 3), (3, 3)]),
-    ],
-    ids=range(14),
-)  # fmt: skip
-def test_what_a_profile_counts(layers, members, keys):
-    """Stretches of layers that are alike, cut from their first layer on."""
-    assert groups(plan_of(layers, **members)) == keys
-
-
-def test_roles_are_grouped_by_themselves():
-    """Values of one layer differ, or are not there: that of keys is nothing to them."""
-    plan = plan_of(values={1: (1, 2, 5, 3), 4: None}, page_layers=3)
-    assert groups(plan) == [(0, 3), (3, 3)]
-    assert groups(plan, V) == [(0, 1), (1, 1), (2, 2), (5, 1)]
-
-
-@pytest.mark.parametrize(
-    ("given", "keys"),
-    [
-        ([], alone(*range(6))),
-        ([(1, 3)], [(0, 1), (1, 3), (4, 1), (5, 1)]),
-        ([(4, 2), (0, 2)], [(0, 2), (2, 1), (3, 1), (4, 2)]),
-        # a group falls apart where layers are missing, of another shape, or treated otherwise
-        ([(0, 2), (4, 3)], [(0, 2), *alone(2, 3, 4, 5)]),
-        ([(7, 2)], alone(*range(6))),
-        ([(0, 0)], alone(*range(6))),
-    ],
-)
-def test_groups_that_are_given(given, keys):
-    """They replace what the profile counts, for the role that they are given for."""
-    plan = plan_of(given={K: given}, page_layers=2)
-    assert groups(plan) == keys
-    assert groups(plan, V) == [(0, 2), (2, 2), (4, 2)]
-
-
-def test_given_groups_of_unlike_layers():
-    """Of other shape or treatment: single layers; what overlaps is a mistake of the caller."""
-    ragged = plan_of(PLAIN | {2: (1, 2, 4, 4)}, given={K: [(0, 2), (2, 3)]})
-    assert groups(ragged) == [(0, 2), *alone(2, 3, 4, 5)]
-    protected = plan_of(given={K: [(0, 2), (2, 3)]}, protected={"layers": [[3, 4]]})
-    assert groups(protected) == [(0, 2), *alone(2, 3, 4, 5)]
-    with pytest.raises(ValueError, match="overlap"):
-        plan_of(given={K: [(0, 2), (1, 2)]})
-
-
-# A layer of PLAIN has 2 heads of 5 tokens of 4 channels: pages of 4 tokens have 64 bytes at most.
-@pytest.mark.parametrize(
-    ("most", "keys", "given"),
-    [
-        (10_000, [(0, 4), (4, 2)], [(0, 4), (4, 1), (5, 1)]),
-        (256, [(0, 4), (4, 2)], [(0, 4), (4, 1), (5, 1)]),
-        (255, [(0, 3), (3, 3)], alone(*range(6))),
-        (128, [(0, 2), (2, 2), (4, 2)], alone(*range(6))),
-        (127, alone(*range(6)), alone(*range(6))),
-        (1, alone(*range(6)), alone(*range(6))),
-    ],
-)
-def test_no_page_is_too_large(most, keys, given, monkeypatch):
-    """A stretch has as many layers a group as fit; a group that is given fits or falls apart."""
-    monkeypatch.setattr(grouping, "MAX_PAGE", most)
-    assert groups(plan_of(page_layers=4, page_tokens=4)) == keys
-    assert groups(plan_of(given={K: [(0, 4)]}, page_tokens=4)) == given
-
-
-def test_protected_heads_make_small_pages(monkeypatch):
-    """The largest page of a layer counts, not the layer."""
-    monkeypatch.setattr(grouping, "MAX_PAGE", 128)
-    plan = plan_of(page_layers=4, page_tokens=4, protected={"heads": [[1, 2]]})
-    assert groups(plan) == [(0, 4), (4, 2)]
-
-
-def test_pages_of_a_group():
-    """All pages of a group have its layers; they come in container order, batch by batch."""
-    shapes = dict.fromkeys(range(3), (2, 2, 5, 4))
-    plan = plan_of(shapes, page_layers=2, page_tokens=4, protected={"heads": [[1, 2]]})
-    keys = [page.record.key for page in plan.pages()]
-    assert keys == sorted(keys)
-    assert [(key.batch, key.layer, key.layers, key.start) for key in keys[:12:2]] == [
-        (0, 0, 2, 0), (0, 0, 2, 4), (0, 2, 1, 0), (0, 2, 1, 4), (1, 0, 2, 0), (1, 0, 2, 4),
+def test_other_tokens_end_a_stretch(tmp_path):
+    """Layers of another length have pages of their own."""
+    whole = found(tmp_path, per_layer_capture(tokens=(9, 9, 5, 9)), META)
+    assert told(whole)[:3] == [("key", 0, 2, 0), ("key", 2, 1, 0), ("key", 3, 1, 0)]
+    assert [each[:3] for each in told(whole)[3:]] == [
+        ("value", 0, 2), ("value", 2, 1), ("value", 3, 1),
     ]  # fmt: skip
-    assert sum(page.nbytes for page in plan.pages()) == plan.manifest.source_bytes
-    assert max(page.nbytes for page in plan.pages()) <= plan.largest_page == 2 * 2 * 4 * 4 * 2
 
 
-def test_a_page_apart():
-    """The rows of each layer by itself: its own slab, everything else the page's."""
-    page = next(plan_of(page_layers=3).pages())
-    singles = list(page.apart())
-    assert [single.slab.layer for single in singles] == [0, 1, 2]
-    assert [single.record.key.every_layer for single in singles] == [
-        range(layer, layer + 1) for layer in range(3)
-    ]
-    assert {single.nbytes for single in singles} == {page.nbytes // 3}
-    assert {single.codec for single in singles} == {page.codec}
+def test_kinds_of_layers_and_their_turns_end_a_stretch(tmp_path):
+    """Five that slide and one that does not, as Gemma has them; values too."""
+    kinds = '["s","s","s","s","s","f","s"]'
+    more = {"rope_theta": '{"s": 10000.0, "f": 1000000.0}', "layer_types": kinds}
+    whole = found(tmp_path, per_layer_capture(tokens=(9,) * 7), META | more)
+    assert told(whole) == [
+        ("key", 0, 5, 0), ("key", 5, 1, 1), ("key", 6, 1, 0),
+        ("value", 0, 5, None), ("value", 5, 1, None), ("value", 6, 1, None),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["pre", "none"])
+def test_keys_that_are_not_turned_have_no_turn(tmp_path, state):
+    """Nor does anybody need to know how they would be."""
+    whole = found(tmp_path, per_layer_capture(), {"rope_state": state})
+    assert [each.turn for each in whole] == [None, None]
+
+
+def test_too_many_kinds_of_turns(tmp_path):
+    bases = ", ".join(f'"{at}": {at + 2}' for at in range(9))
+    kinds = ", ".join(f'"{at}"' for at in range(9))
+    more = {"rope_theta": f"{{{bases}}}", "layer_types": f"[{kinds}]"}
+    with pytest.raises(ProfileError) as refusal:
+        found(tmp_path, per_layer_capture(tokens=(2,) * 9), META | more)
+    assert refusal.value.error_id == "E404"
+
+
+def test_a_group_has_at_most_4096_dimensions(tmp_path):
+    """So many layers, and a layer of more is refused."""
+    wide = Stretch(Role.KEY, range(10), 0, 8, 128, None)
+    assert [len(each.places) for each in wide.cut(9)] == [4, 4, 2]
+    assert wide.tried == 2
+    assert Stretch(Role.KEY, range(10), 0, 32, 128, None).tried == 1
+    with pytest.raises(ProfileError) as refusal:
+        found(tmp_path, per_layer_capture(tokens=(2,), heads=33, channels=128), META)
+    assert refusal.value.error_id == "E404"
+
+
+def test_the_table_has_room_for_all_groups():
+    """64 groups of 1,024 dimensions keep half of their components, one keeps all."""
+    wide = Stretch(Role.KEY, range(64), 0, 8, 128, None)
+    share = share_kept([wide], 1)
+    assert 0.4 < share < 0.5
+    assert 64 * int(share * 1024) * 1024 * 2 < MAX_TABLE_BYTES
+    assert share_kept(wide.cut(4)[:1], 1) == 1.0
