@@ -61,7 +61,6 @@ VARIANTS: Final = (
     Variant("texts of calibration", "1", texts=FEW[:1], captures=BOTH),
     Variant("texts of calibration", "4", texts=FEW, captures=BOTH),
     Variant("texts of calibration", f"{len(PROSE)}, prose alone", texts=PROSE, captures=BOTH),
-    Variant("layers of a group", "21", Setting(layers=21)),  # last: it takes as long as the rest
 )
 
 
