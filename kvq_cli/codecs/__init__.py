@@ -52,6 +52,15 @@ class Codec(Protocol):
         """CodecError E502 where no encoder writes such planes; cheaper than decoding them."""
         ...
 
+    def check_words(
+        self,
+        planes: Planes,  # noqa: ARG002
+        spec: PageSpec,  # noqa: ARG002
+        scratch: Scratch,  # noqa: ARG002
+    ) -> None:
+        """CodecError E502 for what `check` leaves to decoding, as far as tables are there."""
+        return
+
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         """Write every element of `into`, whose dtype may differ from the spec's."""
         ...

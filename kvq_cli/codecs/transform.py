@@ -107,7 +107,7 @@ class Transform(Codec):
         return _coded(page.spec, quantised, scratch)
 
     def check(self, planes: Planes, spec: PageSpec) -> None:
-        """Words are checked as they are decoded."""
+        """Words are left to decoding."""
         classes = planes["classes"]
         if len(classes) > spec.heads * spec.channels:
             raise CodecError("E502", "transform: more components than dimensions")
@@ -116,16 +116,17 @@ class Transform(Codec):
         if len(classes) and classes[-1] == 0:
             raise CodecError("E502", "transform: a last component that is absent")
 
+    def check_words(self, planes: Planes, spec: PageSpec, scratch: Scratch) -> None:
+        if self.basis is None or self.basis in scratch.tables:
+            self._held_group(planes, spec, scratch)
+        values = scratch.take("transform.v", (len(planes["classes"]), spec.tokens), np.float32)
+        rans.decode(planes["states"], planes["words"], planes["classes"], values, scratch)
+
     def decode(self, planes: Planes, spec: PageSpec, into: Page, scratch: Scratch) -> None:
         require_subnormals()
         self.check(planes, spec)
-        try:
-            _, group, turn = self._group(spec, scratch)
-        except CodecError as refusal:
-            raise CodecError("E502", str(refusal)) from refusal
+        group, turn = self._held_group(planes, spec, scratch)
         classes = planes["classes"]
-        if len(classes) > group.rank:
-            raise CodecError("E502", f"transform: {len(classes)} components of {group.rank}")
         shape = (len(classes), spec.tokens)
         values = scratch.take("transform.v", shape, np.float32)
         rans.decode(planes["states"], planes["words"], classes, values, scratch)
@@ -139,6 +140,19 @@ class Transform(Codec):
             found = scratch.take("transform.x", (stop - start, group.dimensions), kind)
             product(held[:, start:stop].T, matrix, out=found)
             _place(found, spec, into, group, turn, scale, start, scratch)
+
+    def _held_group(
+        self, planes: Planes, spec: PageSpec, scratch: Scratch
+    ) -> tuple[Group, Turn | None]:
+        """The group of a page that was written, and its positions."""
+        try:
+            _, group, turn = self._group(spec, scratch)
+        except CodecError as refusal:
+            raise CodecError("E502", str(refusal)) from refusal
+        count = len(planes["classes"])
+        if count > group.rank:
+            raise CodecError("E502", f"transform: {count} components of {group.rank}")
+        return group, turn
 
     def _group(self, spec: PageSpec, scratch: Scratch) -> tuple[int, Group, Turn | None]:
         """The group of a page, its number, and the positions that its keys have."""

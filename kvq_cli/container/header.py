@@ -82,6 +82,8 @@ def _manifest(header: Fields, features: int) -> Manifest:
     listed = [table.digest for table in manifest.tables if table.digest in manifest.referenced]
     if features & REFERENCED and (not listed or listed != [*manifest.referenced]):
         storage.refuse("referenced", "not digests of tables, in their order")
+    if features & REFERENCED and manifest.calibration_digest is None:
+        storage.refuse("referenced", "no calibration is named that has the tables")
     return manifest
 
 

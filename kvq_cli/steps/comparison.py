@@ -54,6 +54,7 @@ class Comparison(Visitor):
 
     def pages(self, stack: Stack) -> list[bytes | None]:
         """The digest of each page's source bits; empty where the capture lacks such a page."""
+        self._opener.check_words(stack)
         if self._capture is not None:
             return [self._source_digest(self._capture, page) for page in stack.pages]
         if not stack.kind.codec.lossless:

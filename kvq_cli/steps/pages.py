@@ -125,6 +125,10 @@ class PageOpener:
             for at in range(0, len(alike), kind.most):
                 yield self._stack(alike[at : at + kind.most])
 
+    def check_words(self, stack: Stack) -> None:
+        """CodecError E502 where decoding would meet what no encoder writes."""
+        stack.kind.codec.check_words(stack.planes, stack.kind.spec, self._bench.scratch)
+
     def page(self, each: Chunk) -> Stack:
         """A page by itself."""
         return self._stack((self._open(each.header, self.reader.load(each)),))

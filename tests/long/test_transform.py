@@ -1,4 +1,4 @@
-"""Transforms learned from one text of a real model, held against codecs of fixed rate on another."""
+"""Transforms learned from one text of a real model, held against other codecs on another text."""
 
 from __future__ import annotations
 

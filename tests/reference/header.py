@@ -84,6 +84,7 @@ def read_header(text: bytes, alignment: int, features: int = 0) -> Header:
         elsewhere = array(storage["referenced"])
         digests = [each["digest"] for each in content["tables"]]
         need(elsewhere and elsewhere == [one for one in digests if one in elsewhere], "referenced")
+        need(content["calibration_digest"] is not None, "a calibration that has the tables")
         lost = content.get("partial", {"tables": []})["tables"]
         need(not any(digests[at] in elsewhere for at in lost), "a lost table lies elsewhere")
     return Header(content, storage, slabs)
