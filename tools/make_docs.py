@@ -33,6 +33,7 @@ import bench_docs
 import e2e_docs
 import fuzz_docs
 import mutation_docs
+import transform_docs
 import trust_docs
 from kvq_cli.codecs import Codec
 from kvq_cli.codecs.fib_quant import FibQuant
@@ -58,6 +59,7 @@ PAGES: Final = (
     "docs/cli.md",
     "docs/e2e.md",
     "docs/errors.md",
+    "docs/transform.md",
     "docs/trust.md",
 )
 BLOCK: Final = re.compile(r"(<!-- make_docs: (\S+) -->\n).*?(<!-- /make_docs -->)", re.DOTALL)
@@ -201,6 +203,7 @@ BLOCKS: Final[Mapping[str, Callable[[], str]]] = {
     **e2e_docs.BLOCKS,
     **fuzz_docs.BLOCKS,
     **mutation_docs.BLOCKS,
+    **transform_docs.BLOCKS,
     **trust_docs.BLOCKS,
 }
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import transform_docs
 
 import make_docs
+import transform_docs
 from benchmarks import transform, transform_ablation
 
 ROOT = Path(__file__).parents[2]
