@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from benchmarks import rounds
 from benchmarks.codec_speed import Calls, figures, spent_in_rounds
 from kvq_cli.codecs.basis import Basis, Turn
-from kvq_cli.codecs.transform import STEP, Transform, forward_name, turn_rows
+from kvq_cli.codecs.matrices import forward_name
+from kvq_cli.codecs.rotary import turn_rows
+from kvq_cli.codecs.transform import STEP, Transform
 from kvq_cli.numerics.scratch import Scratch, Tables
 from kvq_cli.page import DType, Page, PageSpec
 from kvq_cli.planes import table_spec

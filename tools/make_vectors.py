@@ -21,8 +21,8 @@ import numpy as np
 from codec_vectors.recipe import Case, Group, PackedPlanes, painted
 
 from kvq_cli.codecs import Codec, NonFinite, page_of
+from kvq_cli.codecs.matrices import FORWARD, forward_name
 from kvq_cli.codecs.registry import codec_from_json, names, newest
-from kvq_cli.codecs.transform import FORWARD, forward_name
 from kvq_cli.errors import KvqError
 from kvq_cli.numerics.scratch import Scratch, Tables
 from kvq_cli.page import Page, PageSpec

@@ -16,20 +16,20 @@ alike, so one step serves all.
 from __future__ import annotations
 
 from dataclasses import field
-from functools import lru_cache
-from threading import Lock
 from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.codecs import Codec, Larger, refuse_non_finite
-from kvq_cli.codecs.basis import Basis, Group, Turn
+from kvq_cli.codecs.basis import Group, Turn
+from kvq_cli.codecs.matrices import basis_of, exact_kind, forward_of, restore_of, two_to
+from kvq_cli.codecs.rotary import turn_rows
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics import rans, rows
 from kvq_cli.numerics.bits import LARGEST, narrow, widen
 from kvq_cli.numerics.choosing import choose
-from kvq_cli.numerics.exact import product, require_subnormals, squared
+from kvq_cli.numerics.exact import product, require_subnormals
 from kvq_cli.numerics.groups import Groups
 from kvq_cli.numerics.lanes import lanes_for
 from kvq_cli.numerics.models import models
@@ -45,11 +45,8 @@ PARTS: Final = 16  # of a step that restored components count
 ZERO: Final = 0.56  # half the width of the cell of 0, in steps
 MOST: Final = float(1 << 20)  # that no quantised component reaches
 REACH: Final = float(1 << 24)  # that no integer dimension passes
-FLOAT32: Final = 0.99 * 2.0**48  # the square of what sums of products may reach in float32
 TILE: Final = 256  # tokens that are multiplied at a time
-KEPT: Final = 4  # groups whose matrices a process keeps as floats
 TOKENS: Final = Groups("token")
-FORWARD: Final = ("matrix", "in", "out")
 
 
 @record
@@ -94,7 +91,7 @@ class Transform(Codec):
         number, group, turn = self._group(page.spec, scratch)
         peaks = rows.peaks(page.bits, page.spec.dtype, TOKENS, scratch)
         refuse_non_finite(self.name, page, peaks, page.spec.dtype)
-        forward = _forward(self, number, scratch)
+        forward = forward_of(str(self.basis), number, scratch)
         quantised = scratch.take("transform.q", (group.rank, page.spec.tokens), np.int32)
         factor = forward.unit * (STEP / (self.step or 1))
         for start in range(0, page.spec.tokens, TILE):
@@ -130,11 +127,11 @@ class Transform(Codec):
         shape = (len(classes), spec.tokens)
         values = scratch.take("transform.v", shape, np.float32)
         rans.decode(planes["states"], planes["words"], classes, values, scratch)
-        kind = _exact_kind(values, group, scratch)
-        matrix = _restore(group, kind)[: len(classes)]
+        kind = exact_kind(values, group, scratch)
+        matrix = restore_of(group, kind)[: len(classes)]
         held = scratch.take("transform.held", shape, kind) if kind is np.float64 else values
         np.copyto(held, values)
-        scale = np.float32((self.step or 1) / STEP / PARTS) * _power(-group.exponents)
+        scale = np.float32((self.step or 1) / STEP / PARTS) * two_to(-group.exponents)
         for start in range(0, spec.tokens, TILE):
             stop = min(start + TILE, spec.tokens)
             found = scratch.take("transform.x", (stop - start, group.dimensions), kind)
@@ -171,82 +168,6 @@ class Transform(Codec):
         return number, group, turn
 
 
-@record(eq=False)
-class _Forward:
-    """How an encoder gets from a group's dimensions to components."""
-
-    whole: NDArray[np.int16]  # (dimensions, rank)
-    matrix: NDArray[np.float64]  # the same
-    scale: NDArray[np.float32]  # of each dimension, before it is rounded to an integer
-    unit: NDArray[np.float64]  # (rank, 1)
-
-
-def forward_name(basis: str, number: int, part: str) -> str:
-    """Under which an encoder finds its matrices in `scratch.tables`."""
-    return f"{basis}/forward.{number}.{part}"
-
-
-def _forward(codec: Transform, number: int, scratch: Scratch) -> _Forward:
-    names = [forward_name(str(codec.basis), number, part) for part in FORWARD]
-    matrix, inward, outward = (scratch.tables[name] for name in names)
-    found = _HELD_FORWARD.get(names[0])
-    # The digest is the basis's: another encoder may have other matrices for it.
-    if found is None or found.whole is not matrix:
-        unit = np.ldexp(1.0, -outward.astype(np.int32))[:, None]
-        found = _Forward(matrix, matrix.astype(np.float64), _power(inward), unit)
-        _keep(_HELD_FORWARD, names[0], found)
-    return found
-
-
-# Tables are named by the digest of their bytes: what was made of one serves every container.
-_HELD_FORWARD: dict[str, _Forward] = {}
-_HELD_BASIS: dict[str, Basis] = {}
-
-
-_LOCK: Final = Lock()
-
-
-def _keep(held: dict[str, Any], name: str, value: Any) -> None:
-    with _LOCK:
-        while len(held) >= KEPT:
-            del held[next(iter(held))]
-        held[name] = value
-
-
-def basis_of(digest: str, scratch: Scratch) -> Basis:
-    """The basis in a table."""
-    found = _HELD_BASIS.get(digest)
-    if found is None:
-        found = Basis.from_bytes(scratch.tables[digest])
-        _keep(_HELD_BASIS, digest, found)
-    return found
-
-
-@lru_cache(maxsize=KEPT)
-def _restore(group: Group, kind: type) -> NDArray[Any]:
-    return group.restore.astype(kind)
-
-
-@lru_cache(maxsize=KEPT)
-def _longest(group: Group) -> float:
-    """The largest square of the length of a column of the restore matrix."""
-    columns = np.ascontiguousarray(group.restore.T, np.float64)
-    return float(squared(columns).max(initial=0))
-
-
-def _exact_kind(values: NDArray[np.float32], group: Group, scratch: Scratch) -> type:
-    """float32 where no sum of products can be rounded in it: by Cauchy and Schwarz."""
-    squares = scratch.take("transform.squares", values.shape, np.float32)
-    np.multiply(values, values, out=squares)
-    # Rounded, but far less than FLOAT32 leaves room for.
-    tokens = product(np.ones((1, len(values)), np.float32), squares)
-    return np.float32 if float(tokens.max(initial=0)) * _longest(group) < FLOAT32 else np.float64
-
-
-def _power(exponents: NDArray[np.int16]) -> NDArray[np.float32]:
-    return np.ldexp(np.float32(1), exponents.astype(np.int32))
-
-
 def _dimensions(
     page: Page,
     group: Group,
@@ -274,31 +195,6 @@ def _dimensions(
     whole = scratch.take("transform.whole", (stop - start, group.dimensions), np.float64)
     np.copyto(whole.reshape(stop - start, *shape[::2]).transpose(1, 0, 2), wide)
     return whole
-
-
-def turn_rows(
-    values: NDArray[np.float32], turn: Turn, position: int, scratch: Scratch, *, back: bool
-) -> None:
-    """Rotary positions of rows (H, T, D) put on, or taken back, in place."""
-    cosines, sines = turn.angles(position, values.shape[1])
-    if back:
-        np.negative(sines, out=sines)
-    width = 2 * turn.pairs
-    if turn.interleaved:
-        one, other = values[..., 0:width:2], values[..., 1:width:2]
-    else:
-        one, other = values[..., : turn.pairs], values[..., turn.pairs : width]
-    first = scratch.take("transform.first", one.shape, np.float32)
-    second = scratch.take("transform.second", one.shape, np.float32)
-    spare = scratch.take("transform.spare", one.shape, np.float32)
-    np.multiply(one, cosines, out=first)
-    np.multiply(other, sines, out=spare)
-    np.subtract(first, spare, out=first)
-    np.multiply(other, cosines, out=second)
-    np.multiply(one, sines, out=spare)
-    np.add(second, spare, out=second)
-    np.copyto(one, first)
-    np.copyto(other, second)
 
 
 def _quantise(values: NDArray[np.float64], out: NDArray[np.int32], scratch: Scratch) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from kvq_cli.capture import Capture
 from kvq_cli.codecs import Codec
-from kvq_cli.codecs.transform import Transform, forward_name
+from kvq_cli.codecs.matrices import forward_name
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.errors import ProfileError, UsageError
 from kvq_cli.planes import read_only, table_spec
 from kvq_cli.profile import Profile

@@ -23,7 +23,8 @@ import numpy as np
 from blake3 import blake3
 
 from kvq_cli.codecs.basis import Basis, Group, Turn
-from kvq_cli.codecs.transform import FORWARD, Transform, forward_name
+from kvq_cli.codecs.matrices import FORWARD, forward_name
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.planes import table_spec
 from kvq_cli.steps.kvqcal import file_of
 from kvq_cli.steps.rounding import Forward

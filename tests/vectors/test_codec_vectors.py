@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from kvq_cli.codecs import NonFinite, page_of
+from kvq_cli.codecs.matrices import FORWARD, forward_name
 from kvq_cli.codecs.registry import CODECS, codec_from_json
-from kvq_cli.codecs.transform import FORWARD, forward_name
 from kvq_cli.errors import CodecError, ProfileError
 from kvq_cli.numerics.scratch import Scratch
 from kvq_cli.page import DType, Page, PageSpec

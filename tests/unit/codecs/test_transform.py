@@ -11,7 +11,8 @@ import pytest
 from reference import coefficients
 
 from kvq_cli.codecs import Larger, page_of, transform
-from kvq_cli.codecs.transform import Transform, turn_rows
+from kvq_cli.codecs.rotary import turn_rows
+from kvq_cli.codecs.transform import Transform
 from kvq_cli.errors import CodecError
 from kvq_cli.numerics.models import models
 from kvq_cli.numerics.scratch import Scratch
@@ -97,7 +98,7 @@ def test_both_float_types(dtype, made, monkeypatch):
     """Where float32 holds all sums it gives the bits of float64; else it is not used."""
     page = page_of_numbers(40, 3.0, dtype)
     kinds = []
-    choose = transform._exact_kind
+    choose = transform.exact_kind
 
     def spied(*arguments):
         kinds.append(choose(*arguments))
@@ -105,9 +106,9 @@ def test_both_float_types(dtype, made, monkeypatch):
 
     for step in (UNIT, UNIT // 4, UNIT // 64, 200):
         planes = encoded(made, step, page)
-        monkeypatch.setattr(transform, "_exact_kind", spied)
+        monkeypatch.setattr(transform, "exact_kind", spied)
         found = decoded(made, step, planes, page.spec)
-        monkeypatch.setattr(transform, "_exact_kind", lambda *_: np.float64)
+        monkeypatch.setattr(transform, "exact_kind", lambda *_: np.float64)
         assert np.array_equal(found, decoded(made, step, planes, page.spec))
         monkeypatch.undo()
     assert kinds[0] is np.float32
@@ -123,7 +124,7 @@ def test_the_bound_of_float32(monkeypatch):
     for reach in (0.5, 0.97, 0.994, 1.0, 1.5):
         v = np.rint(column / np.linalg.norm(column) * (2.0**24 / length * reach))
         values = np.ascontiguousarray(v[:, None], np.float32)
-        kind = transform._exact_kind(values, held, Scratch())
+        kind = transform.exact_kind(values, held, Scratch())
         chosen.append(kind)
         exact = (v.astype(np.int64)[:, None] * held.restore.astype(np.int64)).sum(axis=0)
         found = values.astype(kind).T @ held.restore.astype(kind)
