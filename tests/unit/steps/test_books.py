@@ -114,10 +114,11 @@ def test_numbers_that_cannot_be_trained_are_usage(numbers):
         make_codebook(*numbers, 0)
 
 
-def test_the_command_writes_what_the_story_makes(made, tmp_path):
+def test_the_command_writes_what_the_story_makes(tmp_path):
     """The file is the one that is read; a terminal's copy is the same; nothing is overwritten."""
     path = tmp_path / "book.json"
-    words = ("profile", "codebook", "--channels", 24, "--block", 2, "--size", 32, "--seed", 5)
+    words = ("profile", "codebook", "--channels", 8, "--block", 2, "--size", 4, "--seed", 5)
+    made = make_codebook(8, 2, 4, 5)
     done(*words, "-o", path)
     assert json.loads(path.read_text()) == made
     assert list(read_codebooks([path])) == [made["digest"]]
