@@ -13,15 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from kvq_cli.capture import Capture
 from kvq_cli.codecs import Codec
-from kvq_cli.codecs.matrices import forward_name
+from kvq_cli.codecs.matrices import FORWARD, forward_name
 from kvq_cli.codecs.transform import Transform
 from kvq_cli.errors import ProfileError, UsageError
-from kvq_cli.planes import read_only, table_spec
+from kvq_cli.planes import table_spec
 from kvq_cli.profile import Profile
 from kvq_cli.steps.calibrate import MEMBER, held_to_calibration
 from kvq_cli.steps.calibrated import Calibrated, Spans
@@ -55,7 +54,7 @@ def calibrated(
         if needs_transform(choice.profile) and named not in (None, loaded.digest):
             found = f"the profile is for {named}, {source} is {loaded.digest}"
             raise ProfileError("E402", found, MEMBER)
-    array = read_only(np.frombuffer(loaded.table, np.uint8))
+    array = loaded.array
     table = table_spec(array)
     turned = _turned(capture, loaded)
     bound = tuple(_bound(choice, table, turned=turned) for choice in choices)
@@ -112,9 +111,7 @@ def _forward(basis: str, calibration: Kvqcal) -> dict[str, NDArray[Any]]:
     return {
         forward_name(basis, number, part): array
         for number, each in enumerate(calibration.forward)
-        for part, array in zip(
-            ("matrix", "in", "out"), (each.matrix, each.inward, each.outward), strict=True
-        )
+        for part, array in zip(FORWARD, (each.matrix, each.inward, each.outward), strict=True)
     }
 
 

@@ -13,7 +13,6 @@ from blake3 import blake3
 from kvq_cli import jsontext
 from kvq_cli.capture.facts import LOCAL_PATH
 from kvq_cli.capture.header import Header
-from kvq_cli.codecs.basis import Basis
 from kvq_cli.digest import Buffer, plain, text
 from kvq_cli.quality.distortion import rounded
 from kvq_cli.steps.given import TEXT, Given, common
@@ -31,8 +30,8 @@ def write(
 ) -> TransformReport:
     """The file, and what a report tells of it."""
     held, tokens = held_out(made.groups), max(each.tokens for each in made.groups)
-    table = table_of(made)
-    header, data = file_parts(made, captures, setting)
+    table = made.basis.to_bytes()
+    header, data = file_parts(made, table, captures, setting)
     hasher = blake3(header.raw)
     output.write(header.raw)
     for each in data:
@@ -56,13 +55,8 @@ def write(
     )
 
 
-def table_of(made: Made) -> bytes:
-    """The basis table."""
-    return Basis(made.turns, tuple(each.group for each in made.groups)).to_bytes()
-
-
 def file_parts(
-    made: Made, captures: Sequence[Given], setting: Setting
+    made: Made, table: bytes, captures: Sequence[Given], setting: Setting
 ) -> tuple[Header, list[Buffer]]:
     """The header of the file, and its data."""
     metadata = common(captures) | {
@@ -73,7 +67,7 @@ def file_parts(
         "groups": jsontext.canonical([_told(each) for each in made.groups]),
         "held_out": jsontext.canonical(held_out(made.groups)),
     }
-    return file_of(table_of(made), [each.forward for each in made.groups], metadata)
+    return file_of(table, [each.forward for each in made.groups], metadata)
 
 
 def held_out(groups: Sequence[Learned]) -> list[dict[str, Any]]:

@@ -53,8 +53,11 @@ class Comparison(Visitor):
         return self
 
     def pages(self, stack: Stack) -> list[bytes | None]:
-        """The digest of each page's source bits; empty where the capture lacks such a page."""
         self._opener.check_words(stack)
+        return self.digests(stack)
+
+    def digests(self, stack: Stack) -> list[bytes | None]:
+        """The digest of each page's source bits; empty where the capture lacks such a page."""
         if self._capture is not None:
             return [self._source_digest(self._capture, page) for page in stack.pages]
         if not stack.kind.codec.lossless:

@@ -18,12 +18,14 @@ from typing import Final
 
 import numpy as np
 from blake3 import blake3
+from numpy.typing import NDArray
 
 from kvq_cli.capture.header import Header, Tensor, header_size, parse_header
 from kvq_cli.capture.writer import new_header
 from kvq_cli.codecs.basis import MAX_EXPONENT, Basis, Group
 from kvq_cli.digest import Buffer, text
 from kvq_cli.errors import CaptureError, CodecError, FileError, ProfileError, reason
+from kvq_cli.planes import read_only
 from kvq_cli.record import record
 from kvq_cli.steps.rounding import MAX_OUT, Forward
 from kvq_cli.words import MAX_TABLE_BYTES
@@ -44,6 +46,11 @@ class Kvqcal:
     table: bytes  # of the basis, as a container carries it
     basis: Basis
     forward: tuple[Forward, ...]
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The table as codecs take it."""
+        return read_only(np.frombuffer(self.table, np.uint8))
 
 
 def file_of(

@@ -75,7 +75,9 @@ class Measure(Visitor):
         return self
 
     def pages(self, stack: Stack) -> list[_PageFound]:
-        digests = self._comparison.pages(stack)
+        digests = self._comparison.digests(stack)
+        if self._capture is None or not all(digests):
+            self._opener.check_words(stack)  # the others are decoded
         numbered = enumerate(zip(stack.pages, digests, strict=True))
         return [self._found(stack, at, page, digest) for at, (page, digest) in numbered]
 

@@ -12,7 +12,6 @@ from blake3 import blake3
 
 from kvq_cli.capture import Capture
 from kvq_cli.capture.queries import find_queries
-from kvq_cli.codecs.basis import Basis
 from kvq_cli.digest import text
 from kvq_cli.steps.calibrated_file import file_parts
 from kvq_cli.steps.given import Given
@@ -25,10 +24,10 @@ def own_calibration(capture: Capture, threads: int, progress: Progress) -> Kvqca
     """What `kvq calibrate` would make of this capture alone."""
     given, setting = [Given(capture, find_queries(capture.source))], Setting()
     made = make(given, setting, threads, progress)
-    header, data = file_parts(made, given, setting)
+    table = made.basis.to_bytes()
+    header, data = file_parts(made, table, given, setting)
     hasher = blake3(header.raw)
     for part in data:
         hasher.update(part)
-    basis = Basis(made.turns, tuple(each.group for each in made.groups))
     forward = tuple(each.forward for each in made.groups)
-    return Kvqcal(text(hasher.digest()), header.metadata, basis.to_bytes(), basis, forward)
+    return Kvqcal(text(hasher.digest()), header.metadata, table, made.basis, forward)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from kvq_cli.steps.chain import Link
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.contents import files_of, head_sets_of, part_of, tensors_of
 from kvq_cli.steps.facts import part_shapes
-from kvq_cli.steps.layer_groups import Given, Groups, groups_of
+from kvq_cli.steps.layer_groups import Groups, groups_of
 from kvq_cli.steps.layered import slabs_of
 from kvq_cli.steps.promised import named_tables
 from kvq_cli.words import MAX_TABLE_BYTES, MAX_TABLES, PageKey, PageSpec, Reason, Role, TableSpec
@@ -183,13 +182,12 @@ def make_plan(
     tables: Tables = NO_TABLES,
     calibration: Calibrated = UNCALIBRATED,
     chain: Sequence[Link] = (),
-    given: Mapping[Role, Given] = MappingProxyType({}),
 ) -> Plan:
     """The manifest of the container to be, and the pages it will hold.
 
     `tables` are there for codecs that name them; those that none does are left out. What a
     profile says of tokens counts from the start of the chain that this one continues. Groups of
-    layers that are `given` for a role replace those that its profile counts.
+    layers that a calibration has replace those that a profile counts.
     """
     _refuse_what_cannot_be_done(capture, choices)
     before = chain[-1].end if chain else 0
@@ -201,8 +199,9 @@ def make_plan(
         for role, batch, layer in sorted(capture.slabs)
         if batch == 0
     }
+    given = calibration.groups or {}
     groups = {
-        role: groups_of(capture, role, profile, treated, (calibration.groups or given).get(role))
+        role: groups_of(capture, role, profile, treated, given.get(role))
         for role, profile in profiles.items()
     }
     manifest = Manifest(

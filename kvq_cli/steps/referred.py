@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from kvq_cli.container.reader import Reader
 from kvq_cli.errors import FileError, ProfileError, reason
 from kvq_cli.numerics.scratch import Tables
-from kvq_cli.planes import read_only, table_spec
+from kvq_cli.planes import table_spec
 from kvq_cli.profile import load_calibration
 from kvq_cli.steps.kvqcal import Kvqcal, load_kvqcal
 
@@ -53,5 +51,4 @@ def is_kvqcal(path: str | Path) -> bool:
 
 def tables_of(calibration: Kvqcal) -> Tables:
     """What a decoder needs of it."""
-    table = read_only(np.frombuffer(calibration.table, np.uint8))
-    return {table_spec(table).digest: table}
+    return {table_spec(calibration.array).digest: calibration.array}

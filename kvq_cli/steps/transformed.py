@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from kvq_cli.codecs.basis import Turn
+from kvq_cli.codecs.basis import Basis, Turn
 from kvq_cli.errors import CaptureError, UsageError
 from kvq_cli.quality.arithmetic import Floats
 from kvq_cli.record import record
@@ -48,6 +48,11 @@ class Made:
     weights: str
     share: float
     notes: list[str]
+
+    @property
+    def basis(self) -> Basis:
+        """What a decoder needs."""
+        return Basis(self.turns, tuple(each.group for each in self.groups))
 
 
 def make(captures: Sequence[Given], setting: Setting, threads: int, progress: Progress) -> Made:

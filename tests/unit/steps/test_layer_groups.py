@@ -8,6 +8,7 @@ from kvq_cli.capture import open_capture
 from kvq_cli.capture.memory import Memory
 from kvq_cli.profile import parse_profile
 from kvq_cli.steps import layer_groups as grouping
+from kvq_cli.steps.calibrated import Calibrated
 from kvq_cli.steps.choose import Choice
 from kvq_cli.steps.plan import make_plan
 from kvq_cli.words import Role
@@ -31,7 +32,7 @@ def capture_of(layers, values=None):
 def plan_of(layers=PLAIN, values=None, given=None, **members):
     told = {"schema": "kvq_profile_v1", "name": "p", "rules": [{"codec": "int8"}]} | members
     profile = parse_profile(told)
-    more = {"given": given} if given else {}
+    more = {"calibration": Calibrated(groups=given)} if given else {}
     choices = (Choice((K, V), profile, profile.content_json(), profile.digest()),)
     return make_plan(capture_of(layers, values), choices, profile.storage, **more)
 
